@@ -1,0 +1,99 @@
+//! Validated configuration: what was written, after every value has been checked.
+
+pub mod secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::detect::settings::{Settings, Timing};
+use crate::model::{CacheName, NodeName, SeverityMode};
+use crate::thresholds::Thresholds;
+pub use secret::Credentials;
+
+/// The whole configuration. Everything in it has been checked; using it cannot fail on its values.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address of the HTTP server.
+    pub listen: SocketAddr,
+    /// Pace of polling.
+    pub poll: Poll,
+    /// Durations of detection.
+    pub timing: Timing,
+    /// Which `redis_*` families `/metrics` carries.
+    pub redis_metrics: RedisMetrics,
+    /// Caches, in the order written; names are unique.
+    pub caches: Vec<Arc<CacheConfig>>,
+}
+
+/// Pace of polling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Poll {
+    /// From the start of one round of a cache to the next.
+    pub interval: Duration,
+    /// Deadline of a round; at most the interval.
+    pub timeout: Duration,
+}
+
+/// Which `redis_*` families `/metrics` carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RedisMetrics {
+    /// None.
+    Off,
+    /// At most 25 families, no per-command series.
+    #[default]
+    Core,
+}
+
+/// One cache.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheConfig {
+    /// Its name, unique.
+    pub name: CacheName,
+    /// Its nodes; addresses are unique within the cache.
+    pub nodes: Vec<Endpoint>,
+    /// Thresholds in force: defaults, then `thresholds`, then the cache's own.
+    pub thresholds: Arc<Thresholds>,
+    /// What severity is the share of.
+    pub severity_mode: SeverityMode,
+}
+
+/// How to reach one node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    /// `host:port`, an IPv6 host in brackets.
+    pub node: NodeName,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Who we are to it.
+    pub credentials: Credentials,
+    /// TLS, for `rediss://`.
+    pub tls: Option<Arc<TlsOptions>>,
+}
+
+/// TLS of a cache's `rediss://` nodes. The files have been found readable.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsOptions {
+    /// Authorities to trust, PEM; without it the operating system's.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate and its key, PEM.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Name to verify instead of the host.
+    pub server_name: Option<String>,
+}
+
+impl Config {
+    /// Settings of one cache's detector.
+    #[must_use]
+    pub fn detector_settings(&self, cache: &CacheConfig) -> Settings {
+        Settings {
+            thresholds: (*cache.thresholds).clone(),
+            timing: self.timing,
+            severity_mode: cache.severity_mode,
+            poll_interval: self.poll.interval.as_secs_f64(),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Shared nouns: what the rest of the program talks about. Standard library only.
+
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// The name as it appears in labels and documents.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $type {
+            fn from(name: &str) -> Self {
+                Self(Arc::from(name))
+            }
+        }
+
+        impl From<String> for $type {
+            fn from(name: String) -> Self {
+                Self(Arc::from(name))
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name! {
+    /// Name of a cache: a group of nodes that serve one purpose. Severity is judged per cache.
+    CacheName
+}
+
+name! {
+    /// Address of one server process, `host:port`; the value of the label `cache_node`.
+    NodeName
+}
+
+macro_rules! vocabulary {
+    ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $type { $($(#[$vdoc])* $variant,)+ }
+
+        impl $type {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The value as it appears in labels and documents.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The value that [`Self::as_str`] spells, if there is one.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == name)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+vocabulary! {
+    /// What a server process is to its peers.
+    Role {
+        /// Takes writes.
+        Master = "master",
+        /// Follows a master.
+        Replica = "replica",
+        /// Watches masters and replicas; holds no keys.
+        Sentinel = "sentinel",
+    }
+}
+
+vocabulary! {
+    /// Which program answers.
+    Flavor {
+        /// Redis, or a service that calls itself so.
+        Redis = "redis",
+        /// Valkey.
+        Valkey = "valkey",
+    }
+}
+
+vocabulary! {
+    /// Cause of a storm; value of the label `storm_type`. The order decides between equal scores.
+    StormType {
+        /// A promotion or a flapping master moved the load to a colder node.
+        FailoverCascade = "failover_cascade",
+        /// A server restarted empty, or a new one has nothing yet.
+        ColdStart = "cold_start",
+        /// A replica answers from a past that its master has left.
+        ReplicationLag = "replication_lag",
+        /// Keys were removed, or made unreachable by a new naming, at once.
+        MassInvalidation = "mass_invalidation",
+        /// A wave of keys reached the end of its TTL together.
+        MassExpiration = "mass_expiration",
+        /// The memory limit evicts what is still asked for, or refuses the refill.
+        MemoryPressure = "memory_pressure",
+        /// One key carries the load.
+        HotKey = "hot_key",
+        /// A storm whose cause the evidence does not show.
+        Unknown = "unknown",
+    }
+}
+
+vocabulary! {
+    /// One named reason why a node looks bad now; value of the label `indicator`.
+    Indicator {
+        /// The hit ratio is below an absolute floor.
+        LowHitRatio = "low_hit_ratio",
+        /// Many commands and a poor hit ratio.
+        HighLoadPoorHitRatio = "high_load_poor_hit_ratio",
+        /// Memory near its limit, evicting, and the hit ratio falls.
+        MemoryPressure = "memory_pressure",
+        /// The hit ratio fell against the node's own past.
+        HitRatioDrop = "hit_ratio_drop",
+        /// Misses multiplied against the node's own past.
+        MissAmplification = "miss_amplification",
+        /// One node takes several times its usual and its peers' load.
+        HotOverload = "hot_overload",
+        /// Writes are refused for want of memory: the cache cannot refill.
+        WriteRefusal = "write_refusal",
+        /// A cause was seen and the hit ratio fell in one poll.
+        CauseSeen = "cause_seen",
+        /// An eligible master does not answer.
+        Unreachable = "unreachable",
+        /// A replica's data is old.
+        ReplicationLag = "replication_lag",
+        /// A replica has lost its master.
+        ReplicationLinkDown = "replication_link_down",
+        /// The node was promoted, or the configuration epoch moved.
+        Failover = "failover",
+    }
+}
+
+vocabulary! {
+    /// Condition of a node by its hit ratio; value of the label `state`.
+    NodeState {
+        /// Hit ratio above `healthy_hit_ratio`.
+        Healthy = "healthy",
+        /// Between `critical_hit_ratio` and `healthy_hit_ratio`.
+        Degraded = "degraded",
+        /// Below `critical_hit_ratio`.
+        Critical = "critical",
+        /// Up, without lookups to judge by.
+        Unknown = "unknown",
+        /// Does not answer.
+        Down = "down",
+    }
+}
+
+vocabulary! {
+    /// How much of a cache is affected; exposed as its ordinal 0–3.
+    Severity {
+        /// No storm.
+        None = "none",
+        /// Some nodes, fewer than `severity_major_share`.
+        Minor = "minor",
+        /// At least `severity_major_share` of the nodes.
+        Major = "major",
+        /// At least `severity_critical_share` of the nodes.
+        Critical = "critical",
+    }
+}
+
+impl Severity {
+    /// 0 none, 1 minor, 2 major, 3 critical: the value of `cache_storm_severity` and the exit code of `report`.
+    #[must_use]
+    pub const fn ordinal(self) -> u8 {
+        self as u8
+    }
+}
+
+vocabulary! {
+    /// Why a poll failed: the closed set behind `cache_storm_poll_failures_total{reason}`.
+    FailureReason {
+        /// Nobody listens there.
+        Refused = "refused",
+        /// No answer before the deadline.
+        Timeout = "timeout",
+        /// The password is wrong or missing.
+        Auth = "auth",
+        /// The user may not run `INFO`.
+        NoPerm = "noperm",
+        /// The server is loading its data set.
+        Loading = "loading",
+        /// A script blocks the server.
+        Busy = "busy",
+        /// The server has no room for another client.
+        MaxClients = "maxclients",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// The name does not resolve.
+        Dns = "dns",
+        /// What answered does not speak RESP, or not as expected.
+        Protocol = "protocol",
+        /// The reply passed the size limit.
+        TooLarge = "too_large",
+        /// Any other fault of the connection.
+        Io = "io",
+    }
+}
+
+/// Which share a cache's severity is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SeverityMode {
+    /// Affected ÷ eligible nodes.
+    #[default]
+    Nodes,
+    /// Lookups per second of affected nodes ÷ those of eligible nodes, by their storm-free baseline.
+    Traffic,
+    /// The larger of the two.
+    Max,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severity_orders_and_counts_as_the_contract_says() {
+        let ordinals: Vec<u8> = Severity::ALL.iter().map(|severity| severity.ordinal()).collect();
+        assert_eq!(ordinals, [0, 1, 2, 3]);
+        assert!(Severity::Critical > Severity::Major);
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for storm_type in StormType::ALL {
+            assert_eq!(StormType::from_name(storm_type.as_str()), Some(*storm_type));
+        }
+        assert_eq!(StormType::from_name("weather"), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! The state of the fleet as of the last closed rounds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::Histogram;
+use crate::detect::verdict::{CacheVerdict, Episode};
+use crate::model::{CacheName, FailureReason, NodeName, StormType};
+use crate::parse::Sample;
+use crate::thresholds::Thresholds;
+
+/// One node as of its cache's last round.
+#[derive(Debug, Clone)]
+pub struct NodeSnapshot {
+    /// The node's name.
+    pub node: NodeName,
+    /// It answered in the last round.
+    pub up: bool,
+    /// When it last answered, Unix seconds.
+    pub last_poll_unix: Option<f64>,
+    /// What it said then; `None` while it is down.
+    pub sample: Option<Arc<Sample>>,
+    /// The text of `INFO` it said it with; `None` while it is down.
+    pub info: Option<Arc<str>>,
+    /// Polls that failed since it joined, by reason, in the order of [`FailureReason::ALL`].
+    pub failures: [u64; FailureReason::ALL.len()],
+}
+
+/// One cache as of its last round.
+#[derive(Debug, Clone)]
+pub struct CacheSnapshot {
+    /// The cache's name.
+    pub cache: CacheName,
+    /// When the round closed, Unix seconds.
+    pub time_unix: f64,
+    /// Add to detector time to get Unix seconds; near 0 unless the wall clock was set.
+    pub detector_to_unix: f64,
+    /// Thresholds in force.
+    pub thresholds: Arc<Thresholds>,
+    /// The detector's verdict.
+    pub verdict: Arc<CacheVerdict>,
+    /// Episodes, newest first, at most 100.
+    pub episodes: Arc<[Episode]>,
+    /// Episodes counted by leading type, in the order of [`StormType::ALL`].
+    pub episodes_total: [u64; StormType::ALL.len()],
+    /// Seconds from the last normal poll to the announcement.
+    pub detection_delay_seconds: Histogram,
+    /// Seconds from onset to end, by leading type, in the order of [`StormType::ALL`].
+    pub episode_duration_seconds: Vec<Histogram>,
+    /// Seconds from sending a poll to its answer.
+    pub poll_duration_seconds: Histogram,
+    /// Nodes, sorted by name; the same nodes in the same order as the verdict's.
+    pub nodes: Vec<NodeSnapshot>,
+}
+
+/// Every cache's latest snapshot. Immutable: a scrape keeps the one it started with.
+#[derive(Debug, Clone, Default)]
+pub struct FleetSnapshot {
+    /// Counts every publication: equal generation, equal content.
+    pub generation: u64,
+    /// Latest snapshot by cache; a cache is absent until its first round has closed.
+    pub caches: BTreeMap<CacheName, Arc<CacheSnapshot>>,
+    /// Caches configured; ready once each has a snapshot.
+    pub expected: Vec<CacheName>,
+    /// The exporter suspects its own network.
+    pub isolated: bool,
+}
+
+impl FleetSnapshot {
+    /// The first round of every cache has closed.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.expected.iter().all(|cache| self.caches.contains_key(cache))
+    }
+}
+
+/// Where rounds publish and servers read.
+#[derive(Debug, Default)]
+pub struct Publisher {
+    fleet: ArcSwap<FleetSnapshot>,
+}
+
+impl Publisher {
+    /// The fleet as of now; never blocks.
+    #[must_use]
+    pub fn fleet(&self) -> Arc<FleetSnapshot> {
+        self.fleet.load_full()
+    }
+
+    /// Swaps in one cache's new snapshot. A cache that is no longer expected is not published:
+    /// a round that was under way during a reload must not bring a removed cache back.
+    pub fn publish(&self, snapshot: CacheSnapshot) {
+        let snapshot = Arc::new(snapshot);
+        self.update(|fleet| {
+            if fleet.expected.contains(&snapshot.cache) {
+                fleet.caches.insert(snapshot.cache.clone(), Arc::clone(&snapshot));
+            }
+        });
+    }
+
+    /// Says which caches there are; snapshots of others are dropped, their series with them.
+    pub fn expect(&self, caches: &[CacheName]) {
+        self.update(|fleet| {
+            fleet.expected = caches.to_vec();
+            fleet.caches.retain(|cache, _| caches.contains(cache));
+        });
+    }
+
+    /// Says whether the exporter suspects its own network.
+    pub fn set_isolated(&self, isolated: bool) {
+        if self.fleet.load().isolated != isolated {
+            self.update(|fleet| fleet.isolated = isolated);
+        }
+    }
+
+    fn update(&self, change: impl Fn(&mut FleetSnapshot)) {
+        self.fleet.rcu(|current| {
+            let mut next = FleetSnapshot::clone(current);
+            next.generation += 1;
+            change(&mut next);
+            next
+        });
+    }
+}
