@@ -2,7 +2,9 @@
 
 pub mod config;
 pub mod detect;
+pub mod history;
 pub mod model;
 pub mod parse;
 pub mod publish;
+pub mod replay;
 pub mod thresholds;

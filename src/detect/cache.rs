@@ -1,0 +1,445 @@
+//! The detector of one cache: rounds in, verdicts out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::classify::Facts;
+use super::conclude::{self, Judged};
+use super::episode::{EpisodeEvent, Episodes, Lead};
+use super::indicator::{Indicators, Reference};
+use super::node::{Event, Node};
+use super::replication::Offsets;
+use super::settings::{Durations, Settings};
+use super::subject::{Input, Judgement, Subject};
+use super::verdict::{CacheVerdict, EndReason, Episode, Observation, Signals};
+use crate::history::{Delta, Restart, WindowStats, median};
+use crate::model::{Indicator, NodeName, NodeState, Role};
+use crate::thresholds::{Threshold, Thresholds};
+
+/// The detector of one cache: its memory of every node, and the storm that is on.
+#[derive(Debug)]
+pub struct CacheDetector {
+    settings: Settings,
+    durations: Durations,
+    nodes: BTreeMap<NodeName, Node>,
+    pools: BTreeMap<Role, Subject>,
+    /// Promotions seen: when, and the replication history that followed.
+    failovers: Vec<(f64, Option<String>)>,
+    rounds: u64,
+    lead: Lead,
+    episodes: Episodes,
+    last: Option<CacheVerdict>,
+}
+
+/// What every node is judged beside.
+struct Surroundings {
+    /// Median baseline ratio by role.
+    role_ratios: BTreeMap<Role, f64>,
+    /// Commands per second of the nodes of a role, ascending.
+    role_commands: BTreeMap<Role, Vec<f64>>,
+    /// Fewer than half of the nodes have lookups enough to be judged alone.
+    pooled: bool,
+    /// What nodes of one replication history share, by `master_replid`.
+    groups: HashMap<String, Group>,
+    /// Verdict on the pool of each role.
+    pools: BTreeMap<Role, Judgement>,
+    /// Server clocks of the round differ by this many seconds.
+    clock_skew_seconds: f64,
+}
+
+/// Nodes of one replication history: a master and its replicas.
+#[derive(Default)]
+struct Group {
+    /// Baseline ratios of its members.
+    ratios: Vec<f64>,
+    /// Its master is affected or down: a stale replica is a consequence.
+    master_in_trouble: bool,
+    /// A replica was promoted in its master's place.
+    succeeded: bool,
+    /// Failovers within an hour.
+    failovers: usize,
+}
+
+impl Group {
+    fn ratio(&self) -> Option<f64> {
+        median(&mut self.ratios.clone())
+    }
+}
+
+impl CacheDetector {
+    /// A detector that has seen nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            durations: Durations::of(&settings),
+            settings,
+            nodes: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            failovers: Vec::new(),
+            rounds: 0,
+            lead: Lead::default(),
+            episodes: Episodes::default(),
+            last: None,
+        }
+    }
+
+    /// Takes new settings; memory and a running storm live on.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.durations = Durations::of(&settings);
+        self.settings = settings;
+    }
+
+    /// Episodes, newest first, at most 100; the running one is first.
+    #[must_use]
+    pub fn episodes(&self) -> Vec<Episode> {
+        self.episodes.list()
+    }
+
+    /// What happened to episodes since the last call: to be counted once each.
+    pub fn take_events(&mut self) -> Vec<EpisodeEvent> {
+        self.episodes.take_events()
+    }
+
+    /// Judges one round. `now`: the round's time, seconds, larger than at the call before.
+    /// Nodes that are not in `round` have left the cache: they are forgotten. `isolated`: the exporter
+    /// suspects its own network; the last verdict holds and nothing is learnt.
+    pub fn observe(&mut self, now: f64, isolated: bool, round: Vec<(NodeName, Observation)>) -> CacheVerdict {
+        if let (true, Some(last)) = (isolated, &self.last) {
+            return hold(last.clone(), now, &round);
+        }
+        let left = self.forget_absent(&round);
+        self.take_in(now, round);
+        self.follow_masters(now);
+        let surroundings = self.survey(now);
+        let mut ended = left;
+        let judged: Vec<Judged> = self
+            .nodes
+            .iter_mut()
+            .map(|(name, node)| {
+                let context = Context { now, durations: &self.durations, thresholds: &self.settings.thresholds };
+                let (judged, node_ended) = judge_node(context, name, node, &surroundings);
+                ended = node_ended.or(ended);
+                judged
+            })
+            .collect();
+        let mut verdict = conclude::cache_verdict(now, judged, &self.settings);
+        verdict.verdict.leading_type =
+            self.lead.follow(now, &verdict.verdict.storm_types, verdict.verdict.affected_nodes == 0, &self.durations);
+        let verdict = self.episodes.follow(verdict, ended, &self.durations);
+        self.rounds += 1;
+        self.last = Some(verdict.clone());
+        verdict
+    }
+
+    /// Drops nodes that are no longer listed; an affected one ends its part of the storm.
+    fn forget_absent(&mut self, round: &[(NodeName, Observation)]) -> Option<EndReason> {
+        let listed: std::collections::BTreeSet<&NodeName> = round.iter().map(|(node, _)| node).collect();
+        let mut ended = None;
+        self.nodes.retain(|name, node| {
+            let stays = listed.contains(name);
+            if !stays && node.subject.is_affected() {
+                ended = Some(EndReason::Removed);
+            }
+            stays
+        });
+        ended
+    }
+
+    fn take_in(&mut self, now: f64, round: Vec<(NodeName, Observation)>) {
+        let mut joined = Vec::new();
+        for (name, observation) in round {
+            let node = self.nodes.entry(name.clone()).or_default();
+            match observation {
+                Observation::Down(reason) => node.miss(reason),
+                Observation::Up { sample, hot_key } => match node.take(now, sample, hot_key, &self.durations) {
+                    Event::Joined if self.rounds > 0 => joined.push(name),
+                    Event::Promoted => self.promote(now, &name),
+                    Event::Joined | Event::Nothing => {}
+                },
+            }
+        }
+        for name in joined {
+            self.welcome(now, &name);
+        }
+        self.failovers.retain(|(at, _)| now - at <= self.durations.failover_span);
+    }
+
+    /// A promoted replica inherits its shard's past where it has none of its own.
+    fn promote(&mut self, now: f64, name: &NodeName) {
+        let Some((replid, former)) =
+            self.nodes.get(name).and_then(Node::latest).map(|sample| {
+                (sample.replid.as_deref().map(str::to_owned), sample.replid2.as_deref().map(str::to_owned))
+            })
+        else {
+            return;
+        };
+        let heritage = former.as_deref().and_then(|former| {
+            let shard = self.nodes.iter().find(|(other, node)| {
+                *other != name && node.replid() == Some(former) && node.role() == Some(Role::Master)
+            })?;
+            Some((shard.1.subject.baseline.clone(), shard.1.traffic.clone()))
+        });
+        self.failovers.push((now, replid));
+        if let (Some((baseline, traffic)), Some(node)) = (heritage, self.nodes.get_mut(name)) {
+            if node.subject.baseline.summary().is_none() {
+                node.subject.baseline = baseline;
+            }
+            if !node.is_eligible() {
+                node.traffic = traffic;
+            }
+        }
+    }
+
+    /// A young node that joins a running cache is compared with what its peers hold.
+    fn welcome(&mut self, now: f64, name: &NodeName) {
+        let Some(sample) = self.nodes.get(name).and_then(Node::latest) else { return };
+        let (Some(uptime), Some(keys), role) = (sample.uptime_seconds, sample.keys, sample.role) else { return };
+        if role != Some(Role::Master) || uptime > self.durations.restart_memory {
+            return;
+        }
+        let loaded_nothing = sample.keys_loaded_at_start.map(|loaded| loaded == 0);
+        let mut peers: Vec<f64> = self
+            .nodes
+            .iter()
+            .filter(|(other, node)| *other != name && node.role() == role)
+            .filter_map(|(_, node)| Some(node.latest()?.keys? as f64))
+            .collect();
+        let Some(usual) = median(&mut peers) else { return };
+        let restart = Restart { t: now, keys_before: Some(usual), keys_after: keys as f64, loaded_nothing, uptime };
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.restarted(restart, &self.durations);
+        }
+    }
+
+    fn follow_masters(&mut self, now: f64) {
+        let has_role = |role| move |node: &&Node| node.role() == Some(role);
+        let followed: HashSet<&str> =
+            self.nodes.values().filter(has_role(Role::Replica)).filter_map(Node::replid).collect();
+        let masters: HashMap<String, Offsets> = self
+            .nodes
+            .values()
+            .filter(has_role(Role::Master))
+            .filter_map(|node| {
+                Some((node.replid().filter(|replid| followed.contains(replid))?.to_owned(), node.offsets.clone()))
+            })
+            .collect();
+        for node in self.nodes.values_mut().filter(|node| node.is_up()) {
+            let master = node.replid().and_then(|replid| masters.get(replid));
+            node.follow(now, master, &self.durations);
+        }
+    }
+
+    fn survey(&mut self, now: f64) -> Surroundings {
+        let mut ratios: BTreeMap<Role, Vec<f64>> = BTreeMap::new();
+        let mut role_commands: BTreeMap<Role, Vec<f64>> = BTreeMap::new();
+        let (mut with_lookups, mut guarded) = (0_usize, 0_usize);
+        for node in self.nodes.values() {
+            let Some(role) = node.role() else { continue };
+            if let Some(summary) = node.subject.baseline.summary() {
+                ratios.entry(role).or_default().push(summary.hit_ratio);
+            }
+            if let (Some(_), Some(stats)) = (&node.delta, node.subject.window.stats()) {
+                role_commands.entry(role).or_default().push(stats.commands);
+                with_lookups += usize::from(stats.lookups > 0.0);
+                guarded += usize::from(node.subject.guard());
+            }
+        }
+        role_commands.values_mut().for_each(|commands| commands.sort_unstable_by(f64::total_cmp));
+        let clocks: Vec<f64> = self
+            .nodes
+            .values()
+            .filter(|node| node.is_up())
+            .filter_map(|node| node.latest()?.server_time_seconds)
+            .collect();
+        let latest = clocks.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let earliest = clocks.iter().copied().fold(f64::INFINITY, f64::min);
+        let pooled = 2 * guarded < with_lookups;
+        let pools = self.judge_pools(now, pooled, &ratios);
+        Surroundings {
+            role_ratios: ratios
+                .into_iter()
+                .filter_map(|(role, mut values)| Some((role, median(&mut values)?)))
+                .collect(),
+            role_commands,
+            pooled,
+            pools,
+            groups: self.groups(now),
+            clock_skew_seconds: (latest - earliest).max(0.0),
+        }
+    }
+
+    /// The nodes of one role as if they were one: a hundred shards at nine lookups a second are nine hundred to
+    /// the database. Always fed, judged only where the nodes themselves are too thin.
+    fn judge_pools(&mut self, now: f64, pooled: bool, ratios: &BTreeMap<Role, Vec<f64>>) -> BTreeMap<Role, Judgement> {
+        let mut sums: BTreeMap<Role, Delta> = BTreeMap::new();
+        for node in self.nodes.values() {
+            if let (Some(role), Some(delta)) = (node.role(), &node.delta) {
+                sums.entry(role).and_modify(|sum| *sum = sum.plus(delta)).or_insert(*delta);
+            }
+        }
+        let storm = self.nodes.values().any(|node| node.subject.is_affected());
+        self.pools.retain(|role, _| sums.contains_key(role));
+        let mut judgements = BTreeMap::new();
+        for (role, delta) in sums {
+            let pool = self.pools.entry(role).or_default();
+            pool.absorb(&delta, &self.durations);
+            let lent = ratios.get(&role).and_then(|values| median(&mut values.clone()));
+            let expected = self.settings.thresholds.value(Threshold::ExpectedHitRatio);
+            let reference = Reference::own_or(&pool.baseline, lent.or(expected));
+            let input = Input {
+                now,
+                delta: Some(&delta),
+                reference,
+                judgeable: pooled || pool.is_affected(),
+                eligible: pooled,
+                frozen: storm,
+                foreign: Indicators::default(),
+                peers_commands: None,
+                facts: Facts { role: Some(role), ..Facts::default() },
+            };
+            judgements.insert(role, pool.judge(&input, &self.durations, &self.settings.thresholds));
+        }
+        judgements
+    }
+
+    /// What the nodes of one replication history have in common, by `master_replid`.
+    fn groups(&self, now: f64) -> HashMap<String, Group> {
+        let mut groups: HashMap<String, Group> = HashMap::new();
+        for node in self.nodes.values() {
+            let Some(sample) = node.latest() else { continue };
+            if let Some(replid) = sample.replid.as_deref() {
+                let group = groups.entry(replid.to_owned()).or_default();
+                group.ratios.extend(node.subject.baseline.summary().map(|summary| summary.hit_ratio));
+                group.master_in_trouble |=
+                    sample.role == Some(Role::Master) && (node.subject.is_affected() || !node.is_up());
+            }
+            let promoted = node.subject.promoted.is_some_and(|at| now - at <= self.durations.promotion_memory);
+            if let (true, Some(former)) = (promoted, sample.replid2.as_deref()) {
+                groups.entry(former.to_owned()).or_default().succeeded = true;
+            }
+        }
+        for (_, replid) in &self.failovers {
+            if let Some(group) = replid.as_deref().and_then(|replid| groups.get_mut(replid)) {
+                group.failovers += 1;
+            }
+        }
+        groups
+    }
+}
+
+/// What every judgement of a round shares.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    now: f64,
+    durations: &'a Durations,
+    thresholds: &'a Thresholds,
+}
+
+fn judge_node(
+    context: Context<'_>,
+    name: &NodeName,
+    node: &mut Node,
+    around: &Surroundings,
+) -> (Judged, Option<EndReason>) {
+    let Context { now, durations, thresholds } = context;
+    let role = node.role();
+    let group = node.replid().and_then(|replid| around.groups.get(replid));
+    let lent = group.and_then(Group::ratio).or_else(|| role.and_then(|role| around.role_ratios.get(&role).copied()));
+    let reference = node.reference(lent, thresholds.value(Threshold::ExpectedHitRatio));
+    let loading = node.latest().is_some_and(|sample| sample.loading);
+    let pool = role.and_then(|role| around.pools.get(&role)).and_then(|pool| pool.affected.as_ref());
+    let delta = node.delta;
+    let stats = delta.and_then(|_| node.subject.window.stats());
+    let input = Input {
+        now,
+        delta: delta.as_ref(),
+        reference,
+        judgeable: node.is_up() && !loading,
+        eligible: node.is_eligible(),
+        frozen: loading || pool.is_some(),
+        foreign: foreign_indicators(context, node),
+        peers_commands: role
+            .and_then(|role| around.role_commands.get(&role))
+            .zip(stats)
+            .and_then(|(all, stats)| median_of_others(all, stats.commands)),
+        facts: facts(context, node, group, stats.as_ref()),
+    };
+    let judgement = node.subject.judge(&input, durations, thresholds);
+    let thin = around.pooled && !node.subject.guard() && stats.is_some_and(|stats| stats.lookups > 0.0);
+    let ended = judgement.ended;
+    (
+        conclude::judged(name, node, &input, judgement, pool.filter(|_| thin), around.clock_skew_seconds, thresholds),
+        ended,
+    )
+}
+
+/// Indicators that do not come from the node's own lookups.
+fn foreign_indicators(Context { now, durations, .. }: Context<'_>, node: &Node) -> Indicators {
+    let mut found = Indicators::default();
+    found.insert_if(node.is_unreachable(now, durations), Indicator::Unreachable);
+    found.insert_if(node.staleness.lagging, Indicator::ReplicationLag);
+    found.insert_if(node.staleness.link_down, Indicator::ReplicationLinkDown);
+    let promoted = node.is_up() && node.subject.promoted.is_some_and(|at| now - at <= durations.failover_hold);
+    found.insert_if(promoted, Indicator::Failover);
+    found
+}
+
+fn facts(context: Context<'_>, node: &Node, group: Option<&Group>, stats: Option<&WindowStats>) -> Facts {
+    let Context { now, durations, thresholds } = context;
+    let succeeded = group.is_some_and(|group| group.succeeded) && !node.is_up();
+    let followed = node.followed_failover.is_some_and(|at| now - at <= durations.promotion_memory);
+    Facts {
+        role: node.role(),
+        promoted: succeeded || followed,
+        failovers: group.map_or(0, |group| group.failovers),
+        stale_replica: node.staleness.reason().filter(|_| !group.is_some_and(|group| group.master_in_trouble)),
+        young_and_cold: stats.is_some_and(|stats| is_young_and_cold(node, stats, durations, thresholds)),
+        ..Facts::default()
+    }
+}
+
+/// Nothing is known of the time before, the server is young, and it misses nearly everything under load.
+fn is_young_and_cold(node: &Node, stats: &WindowStats, durations: &Durations, thresholds: &Thresholds) -> bool {
+    let young =
+        node.latest().and_then(|sample| sample.uptime_seconds).is_some_and(|uptime| uptime <= durations.restart_memory);
+    let past_unknown = node.subject.restart.is_none_or(|restart| restart.keys_before.is_none());
+    young
+        && past_unknown
+        && stats.hit_ratio.is_some_and(|ratio| ratio < thresholds.get(Threshold::ColdStartHitRatio))
+        && stats.commands > thresholds.get(Threshold::ColdStartCommandsPerSecond)
+}
+
+/// Median of all values but one; `None` of fewer than two others. `sorted` ascends and contains `own`.
+fn median_of_others(sorted: &[f64], own: f64) -> Option<f64> {
+    let others = sorted.len().checked_sub(1).filter(|others| *others >= 2)?;
+    let at = sorted.partition_point(|value| *value < own);
+    let other = |index: usize| sorted[if index >= at { index + 1 } else { index }];
+    Some(if others % 2 == 1 { other(others / 2) } else { f64::midpoint(other(others / 2 - 1), other(others / 2)) })
+}
+
+/// While the exporter suspects itself the last verdict stands; only who answered is said anew.
+fn hold(mut last: CacheVerdict, now: f64, round: &[(NodeName, Observation)]) -> CacheVerdict {
+    last.time = now;
+    last.held = true;
+    for (name, observation) in round {
+        let Some(verdict) = last.nodes.iter_mut().find(|verdict| verdict.node == *name) else { continue };
+        if let Observation::Down(reason) = observation {
+            verdict.up = false;
+            verdict.down_reason = Some(*reason);
+            verdict.signals = Signals::default();
+            verdict.state = NodeState::Down;
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_compared_with_the_others_only() {
+        assert_eq!(median_of_others(&[1.0, 2.0, 90.0], 90.0), Some(1.5));
+        assert_eq!(median_of_others(&[1.0, 2.0, 3.0, 90.0], 1.0), Some(3.0));
+        assert_eq!(median_of_others(&[1.0, 2.0], 1.0), None);
+    }
+}

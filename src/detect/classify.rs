@@ -1,0 +1,196 @@
+//! The decision table: from evidence to a score for every storm type. The numbers and where they come from:
+//! docs/detection.md.
+
+use super::balance::{Balance, Excess};
+use crate::history::{Restart, Summary};
+use crate::model::{Role, StormType};
+
+/// Below this no type is named.
+const NAMED_FROM: f64 = 0.4;
+
+/// A cause is held guilty only if it explains at least this share of the extra misses: what separates a
+/// stampede during ordinary expiry from an expiry wave.
+const EXPLAINED_SHARE: f64 = 0.30;
+
+/// Everything the table asks besides the key balance.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Facts {
+    pub(crate) role: Option<Role>,
+    /// The node's own medians.
+    pub(crate) usual: Option<Summary>,
+    /// A restart within the last ten minutes.
+    pub(crate) restart: Option<Restart>,
+    /// The node is young, its past unknown, and it misses nearly everything under load.
+    pub(crate) young_and_cold: bool,
+    /// A promotion on this node within five minutes.
+    pub(crate) promoted: bool,
+    /// A flush ran since that promotion.
+    pub(crate) flushed_since_promotion: bool,
+    /// Failovers of its replication group within an hour.
+    pub(crate) failovers: usize,
+    /// That many are flapping.
+    pub(crate) flapping_from: f64,
+    /// A replica whose master is fine, with old data, a link that is down, or a sync or load under way.
+    pub(crate) stale_replica: Option<&'static str>,
+    /// Share of the hottest key, where it is at least a fifth and twice its usual.
+    pub(crate) hot_share: Option<f64>,
+    /// Overloaded against its own past and its peers, without a key sample.
+    pub(crate) skewed_load: bool,
+    /// Writes refused per second within the window.
+    pub(crate) oom_per_second: f64,
+    /// Memory share from which evictions count.
+    pub(crate) memory_limit: f64,
+}
+
+/// A score and its finer cause for each type, in the order of [`StormType::ALL`].
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Scores([(f64, Option<&'static str>); StormType::ALL.len()]);
+
+impl Scores {
+    pub(crate) fn get(&self, storm_type: StormType) -> (f64, Option<&'static str>) {
+        self.0[storm_type as usize]
+    }
+
+    fn raise(&mut self, storm_type: StormType, score: f64, sub_reason: Option<&'static str>) {
+        let slot = &mut self.0[storm_type as usize];
+        if score > slot.0 {
+            *slot = (score, sub_reason);
+        }
+    }
+
+    /// Keeps the larger score of each type: later evidence counts only where it is stronger.
+    pub(crate) fn raise_to(&mut self, other: &Self) {
+        for storm_type in StormType::ALL {
+            let (score, sub_reason) = other.get(*storm_type);
+            self.raise(*storm_type, score, sub_reason);
+        }
+    }
+
+    /// The strongest type, how sure it is (its score less half the runner-up's), and its finer cause.
+    /// Equal scores go by the order of the table.
+    pub(crate) fn verdict(&self) -> (StormType, f64, Option<&'static str>) {
+        let mut order: Vec<StormType> = StormType::ALL.to_vec();
+        order.sort_by(|a, b| self.get(*b).0.total_cmp(&self.get(*a).0));
+        let ((best, sub_reason), (second, _)) = (self.get(order[0]), self.get(order[1]));
+        if best < NAMED_FROM {
+            let unknown = self.get(StormType::Unknown).1;
+            return (StormType::Unknown, (NAMED_FROM - 0.5 * best).max(0.0), unknown);
+        }
+        (order[0], best - 0.5 * second, sub_reason)
+    }
+}
+
+fn unit(value: f64) -> f64 {
+    value.clamp(0.0, 1.0)
+}
+
+/// Scores every type.
+pub(crate) fn scores(balance: &Balance, facts: &Facts) -> Scores {
+    let excess = balance.excess(facts.usual.as_ref());
+    let mut scores = Scores::default();
+    failover(&mut scores, facts);
+    cold_start(&mut scores, facts);
+    if let Some(sub_reason) = facts.stale_replica {
+        scores.raise(StormType::ReplicationLag, 1.0, Some(sub_reason));
+    }
+    // A replica never expires, evicts or deletes by itself: its balance means nothing.
+    if facts.role == Some(Role::Master) {
+        removals(&mut scores, balance, &excess, facts);
+    }
+    hot_key(&mut scores, balance, &excess, facts);
+    if excess.gone / excess.keys_before < 0.03 && excess.sets.is_some_and(|sets| sets / excess.misses < 0.3) {
+        // Misses that nobody refills: lookups of keys that do not exist anywhere.
+        scores.0[StormType::Unknown as usize].1 = Some("penetration");
+    }
+    scores
+}
+
+fn failover(scores: &mut Scores, facts: &Facts) {
+    if facts.promoted {
+        let failovers = facts.failovers.max(1);
+        let flapping = failovers as f64 >= facts.flapping_from;
+        let score = 0.85 + 0.05 * failovers.min(3) as f64;
+        scores.raise(StormType::FailoverCascade, score, flapping.then_some("flapping"));
+    }
+}
+
+fn cold_start(scores: &mut Scores, facts: &Facts) {
+    if facts.role != Some(Role::Master) {
+        return;
+    }
+    if let Some(Restart { keys_before: Some(before), keys_after, loaded_nothing, .. }) = facts.restart
+        && before > 0.0
+    {
+        let lost = 1.0 - keys_after / before;
+        // Servers before 7.0 do not say what they loaded: nearly nothing left is as good.
+        let empty = loaded_nothing.unwrap_or(lost > 0.9);
+        scores.raise(StormType::ColdStart, unit(lost / 0.5) * if empty { 0.95 } else { 0.6 }, None);
+    }
+    if facts.young_and_cold {
+        scores.raise(StormType::ColdStart, 0.5, None);
+    }
+}
+
+fn removals(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Facts) {
+    let explained = |part: f64| {
+        // Without extra misses no removal is a cause.
+        if excess.misses < 0.03 * balance.lookups { 0.0 } else { unit(part / excess.misses / EXPLAINED_SHARE) }
+    };
+    let certainty = |part: f64| (0.5 + 0.45 * excess.share(part)) * explained(part);
+    let lost = |part: f64| part / excess.keys_before;
+
+    // What a promoted replica expires and drops at once is a consequence of the promotion.
+    let consequence = facts.promoted && !facts.flushed_since_promotion;
+    if !consequence {
+        if balance.flushed {
+            scores.raise(StormType::MassInvalidation, 0.95, Some("flush"));
+        }
+        if lost(excess.removed) >= 0.03 {
+            let score = unit(lost(excess.removed) / 0.10) * certainty(excess.removed);
+            scores.raise(StormType::MassInvalidation, score, Some("deletion"));
+        }
+        if key_space_shifted(balance, excess) {
+            scores.raise(StormType::MassInvalidation, 0.65, Some("key_space_shift"));
+        }
+        let usual_expired = facts.usual.map_or(0.0, |usual| usual.expired);
+        if lost(excess.expired) >= 0.03 && balance.expired / balance.seconds >= 3.0 * usual_expired {
+            let score = unit(lost(excess.expired) / 0.10) * certainty(excess.expired);
+            scores.raise(StormType::MassExpiration, score, None);
+        }
+    }
+    let mut pressure = 0.0_f64;
+    if balance.memory_used_ratio.is_some_and(|used| used >= facts.memory_limit) {
+        pressure = unit(lost(excess.evicted) / 0.05) * certainty(excess.evicted);
+    }
+    let refused = facts.oom_per_second >= 1.0;
+    if refused {
+        pressure = pressure.max(0.9);
+    }
+    if pressure > 0.0 && balance.eviction_exceeded {
+        pressure = (pressure + 0.1).min(1.0);
+    }
+    scores.raise(StormType::MemoryPressure, pressure, refused.then_some("write_refusal"));
+}
+
+/// Version or tag bump: nearly nothing removed, yet the misses create new keys beside the old ones.
+fn key_space_shifted(balance: &Balance, excess: &Excess) -> bool {
+    excess.misses >= 0.03 * balance.lookups
+        && excess.gone / excess.keys_before < 0.10
+        && excess.inserted / excess.misses >= 0.5
+        && (balance.keys_last - balance.keys_first) / excess.keys_before >= 0.03
+        && excess.sets.is_some_and(|sets| sets / excess.misses >= 0.4)
+}
+
+fn hot_key(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Facts) {
+    if let Some(share) = facts.hot_share {
+        let quiet = 1.0 - unit(excess.gone / excess.keys_before / 0.05);
+        let score = (0.45 + 0.5 * unit((share - 0.1) / 0.4)) * (0.6 + 0.4 * quiet);
+        // Many clients recompute and store the same value at once; the number of keys stays.
+        let stampede = excess.misses >= 0.03 * balance.lookups
+            && excess.sets.is_some_and(|sets| sets / excess.misses >= 0.5)
+            && (balance.keys_last - balance.keys_first).abs() / excess.keys_before < 0.03;
+        scores.raise(StormType::HotKey, score, stampede.then_some("stampede"));
+    } else if facts.skewed_load {
+        scores.raise(StormType::HotKey, 0.5, Some("skewed_load"));
+    }
+}

@@ -1,0 +1,60 @@
+//! The hottest key's share of a node's accesses, where someone samples it.
+
+use std::collections::VecDeque;
+
+use super::verdict::HotKeySample;
+use crate::history::median;
+
+/// Samples of fewer accesses say nothing about a share.
+const ACCESSES_MIN: u64 = 50;
+
+/// A key is hot from this share of the accesses …
+const HOT_SHARE: f64 = 0.20;
+
+/// … and from this multiple of what is usual on the node: under a steep Zipf law a key of a fifth is everyday.
+const HOT_FACTOR: f64 = 2.0;
+
+/// Quiet samples remembered to know what is usual.
+const USUAL_MAX: usize = 16;
+
+/// What is known of a node's hottest key.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HotKeys {
+    latest: Option<(f64, f64)>,
+    unlearnt: bool,
+    usual: VecDeque<f32>,
+}
+
+impl HotKeys {
+    /// Takes a sample.
+    pub(crate) fn take(&mut self, now: f64, sample: HotKeySample) {
+        if sample.accesses >= ACCESSES_MIN {
+            self.latest = Some((now, sample.share));
+            self.unlearnt = true;
+        }
+    }
+
+    /// The latest share, if it is young enough to count.
+    pub(crate) fn fresh(&self, now: f64, age: f64) -> Option<f64> {
+        self.latest.filter(|(at, _)| now - at <= age).map(|(_, share)| share)
+    }
+
+    /// The latest share, if it is young enough and unusual. Without a past, what would be twice the least
+    /// hot share is asked for: a key of a fifth may be this node's everyday.
+    pub(crate) fn share(&self, now: f64, age: f64) -> Option<f64> {
+        let usual = median(&mut self.usual.iter().map(|share| f64::from(*share)).collect::<Vec<_>>());
+        let limit = (HOT_FACTOR * usual.unwrap_or(HOT_SHARE)).max(HOT_SHARE);
+        self.fresh(now, age).filter(|share| *share >= limit)
+    }
+
+    /// At the end of a round: a sample of quiet traffic tells what is usual.
+    pub(crate) fn learn(&mut self, quiet: bool) {
+        if let (true, true, Some((_, share))) = (self.unlearnt, quiet, self.latest) {
+            self.usual.push_back(share as f32);
+            if self.usual.len() > USUAL_MAX {
+                self.usual.pop_front();
+            }
+        }
+        self.unlearnt = false;
+    }
+}

@@ -1,0 +1,225 @@
+//! The named reasons why a node looks bad now. Every condition and number: docs/detection.md.
+
+use crate::history::{Baseline, Summary, WindowStats};
+use crate::model::Indicator;
+use crate::thresholds::{Threshold, Thresholds};
+
+/// A set of indicators.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Indicators(u16);
+
+impl Indicators {
+    /// Adds one.
+    pub(crate) fn insert(&mut self, indicator: Indicator) {
+        self.0 |= 1 << indicator as u16;
+    }
+
+    /// Adds one if the condition holds.
+    pub(crate) fn insert_if(&mut self, condition: bool, indicator: Indicator) {
+        if condition {
+            self.insert(indicator);
+        }
+    }
+
+    /// Adds all of another set.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether it is in the set.
+    #[must_use]
+    pub(crate) fn contains(self, indicator: Indicator) -> bool {
+        self.0 & (1 << indicator as u16) != 0
+    }
+
+    /// Whether nothing is.
+    #[must_use]
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The indicators in the order of [`Indicator::ALL`].
+    #[must_use]
+    pub(crate) fn to_vec(self) -> Vec<Indicator> {
+        Indicator::ALL.iter().copied().filter(|indicator| self.contains(*indicator)).collect()
+    }
+}
+
+/// What a node's present is compared with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reference {
+    /// Hit ratio to expect.
+    pub(crate) hit_ratio: f64,
+    /// Spread of it.
+    pub(crate) sigma: f64,
+    /// The node's own medians; `None` where the ratio is borrowed.
+    pub(crate) own: Option<Summary>,
+    /// Median of the last day's ten-minute medians.
+    pub(crate) long: Option<f64>,
+    /// Rests on the server's life so far, not on anything we saw.
+    pub(crate) provisional: bool,
+}
+
+/// Spread of a borrowed ratio: peers of one cache differ by a few points in ordinary life.
+const BORROWED_SIGMA: f64 = 0.05;
+
+impl Reference {
+    /// A subject's own past, else a borrowed ratio, else nothing.
+    pub(crate) fn own_or(baseline: &Baseline, borrowed: Option<f64>) -> Option<Self> {
+        let own = baseline.summary().copied();
+        Some(Self {
+            hit_ratio: own.map(|own| own.hit_ratio).or(borrowed)?,
+            sigma: own.map_or(BORROWED_SIGMA, |own| own.sigma),
+            own,
+            long: baseline.long(),
+            provisional: false,
+        })
+    }
+}
+
+/// Lookups come in bursts (pipelines, pages of many keys): a quarter of them are as good as independent.
+const BURSTINESS: f64 = 4.0;
+
+/// Quantile of the Wilson bound: 99 % two-sided.
+const WILSON_Z: f64 = 2.576;
+
+/// A share of lookups against its reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fall {
+    /// Reference minus ratio, in ratio points (0.05 is 5 points).
+    pub(crate) drop: f64,
+    /// That, in deviations.
+    pub(crate) z: f64,
+}
+
+impl Fall {
+    pub(crate) fn of(hit_ratio: f64, lookups: f64, reference: &Reference) -> Self {
+        let drop = reference.hit_ratio - hit_ratio;
+        Self { drop, z: drop / reference.sigma.max(sampling_error(reference.hit_ratio, lookups)) }
+    }
+}
+
+/// Standard error of a ratio over that many bursty lookups; variance floored at 0.01, where a ratio near 1 has almost none.
+fn sampling_error(ratio: f64, lookups: f64) -> f64 {
+    ((ratio * (1.0 - ratio)).max(0.01) / (lookups / BURSTINESS)).sqrt()
+}
+
+/// Upper Wilson bound of a ratio seen over that many bursty lookups.
+fn wilson_upper(ratio: f64, lookups: f64) -> f64 {
+    let n = lookups / BURSTINESS;
+    let z2 = WILSON_Z * WILSON_Z;
+    let center = ratio + z2 / (2.0 * n);
+    let spread = WILSON_Z * (ratio * (1.0 - ratio) / n + z2 / (4.0 * n * n)).sqrt();
+    (center + spread) / (1.0 + z2 / n)
+}
+
+/// The ratio indicators of one window. Precondition: enough lookups to judge by (the caller's guard).
+pub(crate) fn of_window(
+    stats: &WindowStats,
+    memory_used_ratio: Option<f64>,
+    reference: &Reference,
+    thresholds: &Thresholds,
+) -> Indicators {
+    let mut found = Indicators::default();
+    let Some(ratio) = stats.hit_ratio else { return found };
+    let fall = Fall::of(ratio, stats.lookups, reference);
+    let upper = wilson_upper(ratio, stats.lookups);
+    let low = thresholds.get(Threshold::LowHitRatio);
+
+    // A node that lives near the floor is no storm for dipping under it: it must have fallen from well above.
+    let from_above = reference.hit_ratio >= low + 0.10 || fall.drop >= 0.10;
+    let declined = reference.long.is_some_and(|long| {
+        let from_long = Fall::of(ratio, stats.lookups, &Reference { hit_ratio: long, ..*reference });
+        // The long fall is beyond doubt, so the crossing itself needs no margin: a bound on top of it
+        // would announce a slow decline minutes after it has crossed.
+        long >= low + 0.10 && ratio < low && from_long.z >= 4.0
+    });
+    found.insert_if((upper < low && fall.z >= 4.0 && from_above) || declined, Indicator::LowHitRatio);
+
+    let loaded = stats.commands > thresholds.get(Threshold::HighLoadCommandsPerSecond);
+    let poor = upper < thresholds.get(Threshold::HighLoadHitRatio) && fall.z >= 4.0 && fall.drop >= 0.05;
+    found.insert_if(loaded && poor, Indicator::HighLoadPoorHitRatio);
+
+    let full = memory_used_ratio.is_some_and(|used| used > thresholds.get(Threshold::MemoryPressureRatio));
+    found.insert_if(full && stats.evicted > 0.0 && fall.drop >= 0.05 && fall.z >= 3.0, Indicator::MemoryPressure);
+
+    let kept = 1.0 - thresholds.get(Threshold::HitRatioDrop);
+    let fell = fall.z >= 4.0 && (ratio < kept * reference.hit_ratio || fall.drop >= 0.10);
+    found.insert_if(fell || reference.long.is_some_and(|long| ratio < kept * long), Indicator::HitRatioDrop);
+
+    if let Some(own) = &reference.own {
+        found.insert_if(amplified(ratio, stats, own), Indicator::MissAmplification);
+    }
+    found
+}
+
+/// The database feels misses, not hits, and they multiply: 0.999 → 0.99 is ten times its load.
+fn amplified(ratio: f64, stats: &WindowStats, own: &Summary) -> bool {
+    let (miss, usual) = (1.0 - ratio, 1.0 - own.hit_ratio);
+    let error = (own.hit_ratio * usual / (stats.lookups / BURSTINESS)).sqrt();
+    let z = (miss - usual) / own.miss_sigma.max(0.25 * usual).max(error);
+    z >= 4.0 && stats.misses >= 3.0 * own.misses.max(1.0) && stats.misses - own.misses >= 50.0 && miss >= 2.0 * usual
+}
+
+/// More than half of the ratio is gone, over enough lookups that waiting for a second poll would only cost time.
+pub(crate) fn collapsed(stats: &WindowStats, reference: &Reference, thresholds: &Thresholds) -> bool {
+    stats.hit_ratio.is_some_and(|ratio| {
+        stats.lookups >= 1000.0
+            && ratio < (1.0 - thresholds.get(Threshold::HitRatioDrop)) * reference.hit_ratio
+            && Fall::of(ratio, stats.lookups, reference).z >= 4.0
+    })
+}
+
+/// After a seen cause one poll's fall is enough: small hot caches refill within a poll or two.
+pub(crate) fn fell_after_cause(stats: &WindowStats, reference: &Reference) -> bool {
+    stats.lookups >= 100.0
+        && stats.hit_ratio.is_some_and(|ratio| {
+            let fall = Fall::of(ratio, stats.lookups, reference);
+            fall.drop >= 0.05 && fall.z >= 2.0
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats(hit_ratio: f64, lookups: f64) -> WindowStats {
+        WindowStats {
+            seconds: 30.0,
+            lookups,
+            hit_ratio: Some(hit_ratio),
+            misses: lookups * (1.0 - hit_ratio) / 30.0,
+            commands: lookups / 30.0,
+            evicted: 0.0,
+            expired: 0.0,
+            oom_errors: 0.0,
+        }
+    }
+
+    fn reference(hit_ratio: f64) -> Reference {
+        Reference { hit_ratio, sigma: 0.015, own: None, long: None, provisional: false }
+    }
+
+    fn check(now: f64, lookups: f64, usual: f64, expected: &[Indicator]) {
+        let found = of_window(&stats(now, lookups), None, &reference(usual), &Thresholds::default());
+        assert_eq!(found.to_vec(), expected, "{now} over {lookups} lookups against {usual}");
+    }
+
+    #[test]
+    fn judges_against_the_nodes_own_past() {
+        check(0.45, 6000.0, 0.90, &[Indicator::LowHitRatio, Indicator::HitRatioDrop]);
+        check(0.78, 6000.0, 0.90, &[Indicator::HitRatioDrop]);
+        check(0.85, 6000.0, 0.90, &[]);
+        // Normally low is normal.
+        check(0.40, 6000.0, 0.41, &[]);
+        // Too few lookups to be sure.
+        check(0.75, 200.0, 0.90, &[]);
+        check(0.55, 60_000.0, 0.90, &[Indicator::HighLoadPoorHitRatio, Indicator::HitRatioDrop]);
+    }
+
+    #[test]
+    fn the_wilson_bound_narrows_with_lookups() {
+        assert!(wilson_upper(0.45, 200.0) > 0.5);
+        assert!(wilson_upper(0.45, 20_000.0) < 0.5);
+    }
+}

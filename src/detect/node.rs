@@ -1,0 +1,180 @@
+//! One node's memory: its server lives, its traffic, how it follows its master, and its state machine.
+
+use super::indicator::Reference;
+use super::replication::{Following, Offsets, Staleness};
+use super::settings::Durations;
+use super::subject::Subject;
+use super::verdict::HotKeySample;
+use crate::history::{Delta, Lives, Restart, Step, Traffic};
+use crate::model::{FailureReason, Role};
+use crate::parse::Sample;
+
+/// Lookups that a server's life so far must cover before its ratio may stand in for a baseline.
+const LIFETIME_LOOKUPS_MIN: u64 = 100_000;
+
+/// Lookups per second from which a node counts in severity.
+const ELIGIBLE_LOOKUPS_PER_SECOND: f64 = 1.0;
+
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    lives: Lives,
+    pub(crate) subject: Subject,
+    pub(crate) traffic: Traffic,
+    pub(crate) offsets: Offsets,
+    following: Following,
+    /// Hit ratio of the server's life before the first poll, if it covers enough lookups.
+    lifetime: Option<f64>,
+    /// Its `master_replid` changed to one that continues the old: its group had a failover.
+    pub(crate) followed_failover: Option<f64>,
+    last_answer: Option<f64>,
+    down_rounds: u32,
+    /// This round's delta.
+    pub(crate) delta: Option<Delta>,
+    pub(crate) down: Option<FailureReason>,
+    pub(crate) staleness: Staleness,
+    usual_bytes_per_key: Option<f64>,
+}
+
+/// What a poll revealed that concerns more than the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    Nothing,
+    /// The node has just been heard of for the first time.
+    Joined,
+    /// The node was a replica and is a master now.
+    Promoted,
+}
+
+impl Node {
+    pub(crate) fn role(&self) -> Option<Role> {
+        self.latest().and_then(|sample| sample.role)
+    }
+
+    pub(crate) fn latest(&self) -> Option<&Sample> {
+        self.lives.latest()
+    }
+
+    /// Name of the replication history it follows or leads.
+    pub(crate) fn replid(&self) -> Option<&str> {
+        self.latest()?.replid.as_deref()
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.down.is_none()
+    }
+
+    pub(crate) fn is_eligible(&self) -> bool {
+        self.traffic.per_second() >= ELIGIBLE_LOOKUPS_PER_SECOND
+    }
+
+    /// An eligible master that has not answered for two rounds and fifteen seconds.
+    pub(crate) fn is_unreachable(&self, now: f64, durations: &Durations) -> bool {
+        self.down_rounds >= 2
+            && self.is_eligible()
+            && self.role() == Some(Role::Master)
+            && self.last_answer.is_some_and(|at| now - at >= 0.99 * durations.unreachable)
+    }
+
+    /// Takes a round in which the node did not answer.
+    pub(crate) fn miss(&mut self, reason: FailureReason) {
+        self.down = Some(reason);
+        self.down_rounds = self.down_rounds.saturating_add(1);
+        self.delta = None;
+        self.staleness = Staleness::default();
+    }
+
+    /// Takes an answer.
+    pub(crate) fn take(
+        &mut self,
+        now: f64,
+        sample: Box<Sample>,
+        hot_key: Option<HotKeySample>,
+        durations: &Durations,
+    ) -> Event {
+        self.down = None;
+        self.down_rounds = 0;
+        self.delta = None;
+        let joined = self.last_answer.replace(now).is_none();
+        if let Some(hot_key) = hot_key {
+            self.subject.hot.take(now, hot_key);
+        }
+        if joined {
+            self.lifetime = lifetime_ratio(&sample);
+        }
+        let before = self.latest().map(|sample| (sample.run_id.clone(), sample.role, sample.replid.clone()));
+        let step = self.lives.advance(now, sample, durations.longest_gap);
+        match step {
+            Step::Delta(delta) => {
+                self.subject.absorb(&delta, durations);
+                self.traffic.add(now, delta.dt, delta.lookups(), durations.eligible_span);
+                self.delta = Some(*delta);
+            }
+            Step::First | Step::StatsReset => self.subject.clear_window(),
+            Step::Restart(restart) => self.restarted(restart, durations),
+        }
+        let Some(sample) = self.lives.latest() else { return Event::Nothing };
+        if let (Some(Role::Master), Some(offset)) = (sample.role, sample.master_offset_bytes) {
+            self.offsets.push(now, offset);
+        }
+        match before {
+            None if joined => Event::Joined,
+            Some((run_id, role, replid)) if run_id == sample.run_id => {
+                // A restarted master begins a new history; only a promotion continues the old one.
+                if replid.is_some() && replid != sample.replid && sample.replid2 == replid {
+                    self.followed_failover = Some(now);
+                }
+                if role == Some(Role::Replica) && sample.role == Some(Role::Master) {
+                    self.subject.promoted = Some(now);
+                    self.subject.see_cause(now, durations);
+                    return Event::Promoted;
+                }
+                Event::Nothing
+            }
+            _ => Event::Nothing,
+        }
+    }
+
+    /// A new life: half of the keys gone is a cause, a warm restart is none.
+    pub(crate) fn restarted(&mut self, restart: Restart, durations: &Durations) {
+        self.subject.clear_window();
+        self.subject.restart = Some(restart);
+        if restart.keys_before.is_some_and(|before| restart.keys_after < 0.5 * before) {
+            self.subject.see_cause(restart.t, durations);
+        }
+    }
+
+    /// How it follows its master; nothing for masters.
+    pub(crate) fn follow(&mut self, now: f64, master: Option<&Offsets>, durations: &Durations) {
+        let Some(sample) = self.lives.latest().filter(|sample| sample.role == Some(Role::Replica)) else {
+            self.staleness = Staleness::default();
+            return;
+        };
+        self.staleness = self.following.follow(now, sample, master, durations);
+    }
+
+    /// What its present is compared with: its own past, else what the cache lends, else its server's life so
+    /// far, else what the operator expects.
+    pub(crate) fn reference(&self, lent: Option<f64>, expected: Option<f64>) -> Option<Reference> {
+        let borrowed = lent.or(self.lifetime).or(expected);
+        let mut reference = Reference::own_or(&self.subject.baseline, borrowed)?;
+        reference.provisional = reference.own.is_none() && lent.is_none() && self.lifetime.is_some();
+        Some(reference)
+    }
+
+    /// Mean bytes per key against its usual; learns while the node is well.
+    pub(crate) fn object_size_ratio(&mut self, well: bool) -> Option<f64> {
+        let sample = self.lives.latest()?;
+        let bytes = sample.dataset_bytes? as f64 / sample.keys.filter(|keys| *keys >= 100)? as f64;
+        let usual = *self.usual_bytes_per_key.get_or_insert(bytes);
+        if well {
+            // Slow on purpose: sizes drift over hours, a burst of large values must stand out for minutes.
+            self.usual_bytes_per_key = Some(usual + 0.01 * (bytes - usual));
+        }
+        Some(bytes / usual)
+    }
+}
+
+fn lifetime_ratio(sample: &Sample) -> Option<f64> {
+    let lookups = sample.lookups().filter(|lookups| *lookups >= LIFETIME_LOOKUPS_MIN)?;
+    Some(sample.hits? as f64 / lookups as f64)
+}

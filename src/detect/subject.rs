@@ -1,0 +1,511 @@
+//! The state machine of one judged subject, a node or the pool of a cache's thin nodes:
+//! ok → pending → affected → recovered.
+
+use super::balance::{self, Balance};
+use super::classify::{self, Facts, Scores};
+use super::hot::HotKeys;
+use super::indicator::{self, Indicators, Reference};
+use super::settings::Durations;
+use super::verdict::EndReason;
+use crate::history::{Baseline, Delta, Restart, Window, WindowStats};
+use crate::model::{Indicator, Role, StormType};
+use crate::thresholds::{Threshold, Thresholds};
+
+/// Lookups in the window from which a ratio is judged …
+const GUARD_LOOKUPS: f64 = 200.0;
+/// … and lookups per second.
+const GUARD_LOOKUPS_PER_SECOND: f64 = 10.0;
+
+/// Memory and state of one subject.
+#[derive(Debug, Default)]
+pub(crate) struct Subject {
+    pub(crate) window: Window,
+    pub(crate) baseline: Baseline,
+    pub(crate) hot: HotKeys,
+    phase: Phase,
+    last_normal: Option<f64>,
+    cause: Option<Cause>,
+    pub(crate) restart: Option<Restart>,
+    pub(crate) promoted: Option<f64>,
+    flushed: Option<f64>,
+    moving_until: Option<f64>,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Ok,
+    Pending(Suspicion),
+    Affected(Box<Storm>),
+}
+
+/// When a cause was first and last seen.
+#[derive(Debug, Clone, Copy)]
+struct Cause {
+    first: f64,
+    last: f64,
+}
+
+#[derive(Debug)]
+struct Suspicion {
+    onset: f64,
+    last_normal: f64,
+    polls: u32,
+    balance: Balance,
+}
+
+#[derive(Debug)]
+struct Storm {
+    onset: f64,
+    last_normal: f64,
+    since: f64,
+    balance: Balance,
+    scores: Scores,
+    /// First and number of polls without an indicator.
+    clear: Option<(f64, u32)>,
+    /// The ratio took part: it must come back.
+    by_ratio: bool,
+    guard_lost: Option<f64>,
+    unnamed: Option<f64>,
+    /// Since when the ratio is steady, and where.
+    steady: (f64, f64),
+}
+
+/// What a round tells a subject besides its counters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Input<'a> {
+    pub(crate) now: f64,
+    /// This round's delta; `None` while down, and at the first poll of a life.
+    pub(crate) delta: Option<&'a Delta>,
+    pub(crate) reference: Option<Reference>,
+    /// Its ratio may be judged at all: up, not loading, and not left to the pool.
+    pub(crate) judgeable: bool,
+    /// It counts in severity.
+    pub(crate) eligible: bool,
+    /// Its cache is in a storm that its own counters cannot show: it must not learn.
+    pub(crate) frozen: bool,
+    /// Indicators that come from elsewhere than its own counters.
+    pub(crate) foreign: Indicators,
+    /// Median commands per second of at least two peers of its role.
+    pub(crate) peers_commands: Option<f64>,
+    /// Facts that the cache knows about it; the subject completes them.
+    pub(crate) facts: Facts,
+}
+
+/// What a round made of a subject.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Judgement {
+    pub(crate) stats: Option<WindowStats>,
+    pub(crate) judged: bool,
+    pub(crate) indicators: Indicators,
+    pub(crate) affected: Option<Affected>,
+    /// It was affected until this round.
+    pub(crate) ended: Option<EndReason>,
+}
+
+/// An affected subject.
+#[derive(Debug, Clone)]
+pub(crate) struct Affected {
+    pub(crate) onset: f64,
+    pub(crate) last_normal: f64,
+    /// Its cause; `None` while nothing is sure enough and `unknown` would be premature.
+    pub(crate) storm_type: Option<StormType>,
+    pub(crate) confidence: f64,
+    pub(crate) sub_reason: Option<&'static str>,
+    pub(crate) balance: Balance,
+    /// Its last full slice was good.
+    pub(crate) recovering: bool,
+}
+
+impl Subject {
+    /// Starts anew after a restart or a reset of the counters; the baseline lives on.
+    pub(crate) fn clear_window(&mut self) {
+        self.window.clear();
+        self.baseline.interrupt();
+    }
+
+    pub(crate) fn is_affected(&self) -> bool {
+        matches!(self.phase, Phase::Affected(_))
+    }
+
+    /// Takes in a delta, before anyone is judged.
+    pub(crate) fn absorb(&mut self, delta: &Delta, durations: &Durations) {
+        self.window.push(*delta, durations.window);
+        if delta.migrations.is_some_and(|calls| calls > 0.0) {
+            self.moving_until = Some(delta.t + durations.window);
+        }
+        if delta.flushed() {
+            self.flushed = Some(delta.t);
+        }
+    }
+
+    /// Notes that a cause happened: the fast path is armed.
+    pub(crate) fn see_cause(&mut self, now: f64, durations: &Durations) {
+        match &mut self.cause {
+            Some(cause) if now - cause.last <= durations.cause_memory => cause.last = now,
+            cause => *cause = Some(Cause { first: now, last: now }),
+        }
+    }
+
+    /// Enough lookups to judge a ratio by.
+    pub(crate) fn guard(&self) -> bool {
+        self.window.stats().is_some_and(|stats| {
+            stats.lookups >= GUARD_LOOKUPS && stats.lookups / stats.seconds >= GUARD_LOOKUPS_PER_SECOND
+        })
+    }
+
+    /// Judges one round.
+    pub(crate) fn judge(&mut self, input: &Input<'_>, durations: &Durations, thresholds: &Thresholds) -> Judgement {
+        let stats = input.delta.and_then(|_| self.window.stats());
+        if input.delta.is_some() {
+            self.look_for_causes(input, durations);
+        }
+        let guard = input.judgeable && stats.is_some() && self.guard();
+        let reference = input.reference.filter(|_| guard);
+        let (mut indicators, instant) = match (stats, reference) {
+            (Some(stats), Some(reference)) => self.ratio_indicators(&stats, &reference, input, durations, thresholds),
+            _ => (Indicators::default(), false),
+        };
+        let by_ratio = !indicators.is_empty();
+        let skewed_load = self.load_indicators(stats.as_ref(), guard, input, durations, thresholds, &mut indicators);
+        let facts = self.complete(input, stats.as_ref(), skewed_load, durations, thresholds);
+        let mut advancing = indicators;
+        indicators.extend(input.foreign);
+        if input.eligible || self.is_affected() {
+            advancing.extend(input.foreign);
+        }
+        let ended = self.advance(input, advancing, instant, by_ratio, durations);
+        let mut judgement = Judgement { stats, judged: reference.is_some(), indicators, affected: None, ended };
+        if let Phase::Affected(storm) = &mut self.phase {
+            storm.hear_evidence(input, &self.window, self.moving_until, &facts, durations);
+            let reference = input.reference.as_ref();
+            let recovering = indicators_allow_recovery(indicators) && good_slice(&self.window, reference, durations);
+            judgement.affected = Some(storm.verdict(input.now, recovering, durations));
+        }
+        self.remember(input, indicators, stats.as_ref(), durations);
+        judgement
+    }
+
+    fn ratio_indicators(
+        &self,
+        stats: &WindowStats,
+        reference: &Reference,
+        input: &Input<'_>,
+        durations: &Durations,
+        thresholds: &Thresholds,
+    ) -> (Indicators, bool) {
+        let memory = input.delta.and_then(|delta| delta.memory_used_ratio);
+        let mut found = indicator::of_window(stats, memory, reference, thresholds);
+        let seen = self.cause.is_some_and(|cause| {
+            input.now - cause.last <= durations.cause_memory
+                && indicator::fell_after_cause(&self.since_cause(cause), reference)
+        });
+        found.insert_if(seen, Indicator::CauseSeen);
+        let collapsed = indicator::collapsed(stats, reference, thresholds);
+        (found, seen || (collapsed && found.contains(Indicator::HitRatioDrop)))
+    }
+
+    /// The last poll, and before it as many since the cause as make a hundred lookups.
+    fn since_cause(&self, cause: Cause) -> WindowStats {
+        let mut lookups = 0.0;
+        WindowStats::over(self.window.iter().rev().enumerate().map_while(|(back, delta)| {
+            let wanted = back == 0 || (lookups < 100.0 && delta.t >= cause.first);
+            lookups += delta.lookups();
+            wanted.then_some(delta)
+        }))
+    }
+
+    /// `write_refusal` and `hot_overload`; the latter's form without a key sample is the result.
+    fn load_indicators(
+        &self,
+        stats: Option<&WindowStats>,
+        guard: bool,
+        input: &Input<'_>,
+        durations: &Durations,
+        thresholds: &Thresholds,
+        found: &mut Indicators,
+    ) -> bool {
+        let Some(stats) = stats else { return false };
+        found.insert_if(input.eligible && stats.oom_errors >= 1.0, Indicator::WriteRefusal);
+        let Some(usual) = self.baseline.summary().filter(|_| guard) else { return false };
+        let own_factor = stats.commands >= 3.0 * usual.commands;
+        let peer_factor = input.peers_commands.map(|peers| stats.commands >= 3.0 * peers);
+        let sampled = self.hot.fresh(input.now, durations.hot_sample_age);
+        // A lone node has no peers to compare with: there a sample must speak, a surge alone says nothing.
+        let hot = sampled.is_some() && self.hot.share(input.now, durations.hot_sample_age).is_some();
+        let skewed = sampled.is_none() && stats.commands >= thresholds.get(Threshold::HotKeyCommandsPerSecond);
+        let overload = own_factor && (hot && peer_factor != Some(false) || skewed && peer_factor == Some(true));
+        found.insert_if(overload, Indicator::HotOverload);
+        overload && skewed
+    }
+
+    fn complete(
+        &self,
+        input: &Input<'_>,
+        stats: Option<&WindowStats>,
+        skewed_load: bool,
+        durations: &Durations,
+        thresholds: &Thresholds,
+    ) -> Facts {
+        let restart = self.restart.filter(|restart| {
+            input.now - restart.t + restart.uptime <= durations.restart_memory + durations.longest_gap
+        });
+        let promoted = self.promoted.filter(|at| input.now - at <= durations.promotion_memory);
+        Facts {
+            usual: self.baseline.summary().copied(),
+            restart,
+            promoted: input.facts.promoted || promoted.is_some(),
+            flushed_since_promotion: promoted.zip(self.flushed).is_some_and(|(promoted, flushed)| flushed >= promoted),
+            hot_share: self.hot.share(input.now, durations.hot_sample_age),
+            skewed_load,
+            oom_per_second: stats.map_or(0.0, |stats| stats.oom_errors),
+            memory_limit: thresholds.get(Threshold::MemoryPressureRatio),
+            flapping_from: thresholds.get(Threshold::FailoversPerHour),
+            ..input.facts
+        }
+    }
+
+    /// A flush, an unexplained loss, an excess expiry or eviction: 15 % of the keys, at least. The excess
+    /// forms need ten slices of past, a handful could miss the ordinary rhythm of expiry.
+    fn look_for_causes(&mut self, input: &Input<'_>, durations: &Durations) {
+        let Some(delta) = input.delta else { return };
+        let mut seen = delta.flushed();
+        if input.facts.role == Some(Role::Master) {
+            let usual = self.baseline.summary();
+            let removals = balance::removals(self.window.iter(), usual, self.moving(input.now));
+            let mut sums = Balance::new(input.now);
+            self.window.iter().for_each(|delta| sums.add(delta, removals));
+            let excess = sums.excess(usual);
+            let established = usual.is_some_and(|usual| usual.slices >= 10);
+            let lost = |part: f64| part / excess.keys_before >= 0.15;
+            seen |= lost(excess.removed) || established && (lost(excess.expired) || lost(excess.evicted));
+        }
+        if seen {
+            self.see_cause(input.now, durations);
+        }
+    }
+
+    fn moving(&self, now: f64) -> bool {
+        self.moving_until.is_some_and(|until| now <= until)
+    }
+
+    /// Moves the state machine; the result is how a storm ended, if it did.
+    fn advance(
+        &mut self,
+        input: &Input<'_>,
+        indicators: Indicators,
+        instant: bool,
+        by_ratio: bool,
+        durations: &Durations,
+    ) -> Option<EndReason> {
+        let now = input.now;
+        match std::mem::take(&mut self.phase) {
+            Phase::Ok | Phase::Pending(_) if indicators.is_empty() => None,
+            Phase::Ok => {
+                let suspicion = self.suspect(now, durations);
+                self.phase = confirm(suspicion, now, instant, by_ratio, durations);
+                None
+            }
+            Phase::Pending(mut suspicion) => {
+                suspicion.polls += 1;
+                if let Some(delta) = input.delta {
+                    let usual = self.baseline.summary();
+                    suspicion.balance.add(delta, balance::removals(self.window.iter(), usual, self.moving(now)));
+                }
+                self.phase = confirm(suspicion, now, instant, by_ratio, durations);
+                None
+            }
+            Phase::Affected(mut storm) => {
+                storm.by_ratio |= by_ratio;
+                let ended = storm.end(input, &self.window, indicators, self.guard(), durations);
+                match ended {
+                    Some(EndReason::Accepted) => self.baseline.forget(),
+                    Some(_) => {}
+                    None => self.phase = Phase::Affected(storm),
+                }
+                ended
+            }
+        }
+        .inspect(|_| self.baseline.freeze())
+    }
+
+    /// First abnormal poll: evidence is gathered from half a minute before it.
+    fn suspect(&self, now: f64, durations: &Durations) -> Suspicion {
+        let usual = self.baseline.summary();
+        let removals = balance::removals(self.window.iter(), usual, self.moving(now));
+        let mut balance = Balance::new(now);
+        if let Some(before) = self.restart.filter(|restart| now - restart.t <= durations.evidence_before) {
+            balance.keys_before = before.keys_before.unwrap_or(0.0);
+        }
+        for delta in self.window.iter().filter(|delta| now - delta.t <= durations.evidence_before) {
+            balance.add(delta, removals);
+        }
+        Suspicion { onset: now, last_normal: self.last_normal.unwrap_or(now), polls: 1, balance }
+    }
+
+    /// Closes the round: quiet traffic teaches, anything else does not.
+    fn remember(
+        &mut self,
+        input: &Input<'_>,
+        indicators: Indicators,
+        stats: Option<&WindowStats>,
+        durations: &Durations,
+    ) {
+        let usual_load =
+            self.baseline.summary().zip(stats).is_none_or(|(usual, stats)| stats.commands < 2.0 * usual.commands);
+        self.hot.learn(indicators.is_empty() && usual_load);
+        match (&self.phase, input.delta) {
+            (Phase::Affected(_), _) => self.baseline.freeze(),
+            (Phase::Ok, Some(delta)) if indicators.is_empty() && !input.frozen => {
+                self.baseline.learn(delta, durations.spans);
+                self.last_normal = Some(delta.t);
+            }
+            _ => self.baseline.interrupt(),
+        }
+    }
+}
+
+fn confirm(suspicion: Suspicion, now: f64, instant: bool, by_ratio: bool, durations: &Durations) -> Phase {
+    // A tenth of tolerance: jitter must not cost another poll.
+    let suspected_long = durations.confirm_polls == 1 || now - suspicion.onset >= 0.9 * durations.confirm;
+    if !instant && (suspicion.polls < durations.confirm_polls || !suspected_long) {
+        return Phase::Pending(suspicion);
+    }
+    Phase::Affected(Box::new(Storm {
+        onset: suspicion.onset,
+        last_normal: suspicion.last_normal,
+        since: now,
+        balance: suspicion.balance,
+        scores: Scores::default(),
+        clear: None,
+        by_ratio,
+        guard_lost: None,
+        unnamed: None,
+        steady: (now, f64::NAN),
+    }))
+}
+
+impl Storm {
+    /// Takes in the round's evidence: within the evidence window by summing on, later by what the present
+    /// window shows, where that is stronger.
+    fn hear_evidence(
+        &mut self,
+        input: &Input<'_>,
+        window: &Window,
+        moving: Option<f64>,
+        facts: &Facts,
+        durations: &Durations,
+    ) {
+        let moving = moving.is_some_and(|until| input.now <= until);
+        let removals = balance::removals(window.iter(), facts.usual.as_ref(), moving);
+        if input.now <= self.onset + durations.evidence_after {
+            if input.now > self.since
+                && let Some(delta) = input.delta
+            {
+                self.balance.add(delta, removals);
+            }
+            self.scores = classify::scores(&self.balance, facts);
+        } else if input.delta.is_some() {
+            let mut present = Balance::new(input.now);
+            present.keys_before = self.balance.keys_before;
+            window.iter().for_each(|delta| present.add(delta, removals));
+            self.scores.raise_to(&classify::scores(&present, facts));
+        }
+    }
+
+    fn verdict(&mut self, now: f64, recovering: bool, durations: &Durations) -> Affected {
+        let (storm_type, confidence, sub_reason) = self.scores.verdict();
+        let named = storm_type != StormType::Unknown;
+        let since = *self.unnamed.get_or_insert(now);
+        if named {
+            self.unnamed = None;
+        }
+        let announced = named || now - since >= durations.unknown_after;
+        Affected {
+            onset: self.onset,
+            last_normal: self.last_normal,
+            storm_type: announced.then_some(storm_type),
+            confidence: if announced { confidence.clamp(0.0, 1.0) } else { 0.0 },
+            sub_reason: sub_reason.filter(|_| announced),
+            balance: self.balance,
+            recovering,
+        }
+    }
+
+    fn end(
+        &mut self,
+        input: &Input<'_>,
+        window: &Window,
+        indicators: Indicators,
+        guard: bool,
+        durations: &Durations,
+    ) -> Option<EndReason> {
+        let now = input.now;
+        let reference = input.reference.as_ref();
+        let ratio = window.stats().filter(|_| guard && input.delta.is_some() && input.judgeable);
+        self.guard_lost = if ratio.is_some() { None } else { self.guard_lost.or(Some(now)) };
+        if let Some(stats) = &ratio
+            && self.accepts(now, stats, durations)
+        {
+            return Some(EndReason::Accepted);
+        }
+        let no_traffic = self.guard_lost.is_some_and(|since| now - since >= durations.no_traffic);
+        if self.by_ratio && no_traffic {
+            return Some(EndReason::NoTraffic);
+        }
+        let present = input.delta.is_some();
+        let well = present
+            && indicators.is_empty()
+            && match (&ratio, reference) {
+                (Some(stats), Some(reference)) => is_recovered(stats, reference),
+                _ => !self.by_ratio,
+            };
+        if !well {
+            self.clear = None;
+            return None;
+        }
+        let (since, polls) = self.clear.map_or((now, 1), |(since, polls)| (since, polls + 1));
+        self.clear = Some((since, polls));
+        let long_enough = now - since >= 0.9 * durations.clear && polls >= 2 && now - self.since >= durations.hold;
+        long_enough.then_some(EndReason::Recovered)
+    }
+
+    /// Six hours within ten points of one ratio: that is how things are now.
+    fn accepts(&mut self, now: f64, stats: &WindowStats, durations: &Durations) -> bool {
+        let Some(ratio) = stats.hit_ratio else { return false };
+        let (since, at) = self.steady;
+        if (ratio - at).abs() < 0.10 {
+            return now - since >= durations.accepted;
+        }
+        self.steady = (now, ratio);
+        false
+    }
+}
+
+/// The ratio is back within 5 points (or two deviations) of its reference and the database load within twice its own.
+fn is_recovered(stats: &WindowStats, reference: &Reference) -> bool {
+    let ratio = stats.hit_ratio.is_some_and(|ratio| ratio >= reference.hit_ratio - (2.0 * reference.sigma).max(0.05));
+    let load =
+        reference.own.is_none_or(|own| stats.misses < 2.0 * own.misses.max(1.0) || stats.misses - own.misses < 25.0);
+    ratio && load
+}
+
+/// The last slice of the window alone would count as recovered.
+fn good_slice(window: &Window, reference: Option<&Reference>, durations: &Durations) -> bool {
+    let Some(reference) = reference else { return false };
+    let mut seconds = 0.0;
+    let stats = WindowStats::over(window.iter().rev().take_while(|delta| {
+        let wanted = seconds < 0.9 * durations.spans.slice;
+        seconds += delta.dt;
+        wanted
+    }));
+    seconds >= 0.9 * durations.spans.slice && stats.hit_ratio.is_some() && is_recovered(&stats, reference)
+}
+
+/// Ratio indicators look back a whole window; these speak of the present and forbid to call it recovering.
+fn indicators_allow_recovery(indicators: Indicators) -> bool {
+    use Indicator::{HotOverload, ReplicationLag, ReplicationLinkDown, Unreachable, WriteRefusal};
+    ![HotOverload, ReplicationLag, ReplicationLinkDown, Unreachable, WriteRefusal]
+        .into_iter()
+        .any(|indicator| indicators.contains(indicator))
+}

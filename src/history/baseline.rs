@@ -1,0 +1,285 @@
+//! The storm-free past against which the present is judged.
+
+use std::collections::VecDeque;
+
+use super::{Delta, median, robust_sigma};
+
+/// Slices of fewer lookups say nothing about a ratio.
+const SLICE_LOOKUPS_MIN: f64 = 10.0;
+
+/// A baseline of fewer slices is not used.
+const SLICES_MIN: usize = 3;
+
+/// Ten-minute medians kept: a day.
+const LONG_MAX: usize = 144;
+
+/// A ratio is never surer than this: `sigma` of a very steady node would turn noise into storms.
+const SIGMA_MIN: f64 = 0.015;
+
+/// One slice of quiet traffic. Rates are per second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Slice {
+    end: f64,
+    hit_ratio: f32,
+    lookups: f32,
+    misses: f32,
+    commands: f32,
+    expired: f32,
+    evicted: f32,
+    sets: f32,
+    deletes: f32,
+    /// Share of SETs that created a key; NaN without SETs.
+    inserted: f32,
+    keys: f32,
+}
+
+/// Medians of the baseline's slices. Rates are per second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Slices behind it.
+    pub slices: usize,
+    /// Hit ratio.
+    pub hit_ratio: f64,
+    /// Spread of the hit ratio: 1.4826 · MAD, at least 0.015.
+    pub sigma: f64,
+    /// Spread of the miss ratio without a floor.
+    pub miss_sigma: f64,
+    /// Lookups.
+    pub lookups: f64,
+    /// Misses.
+    pub misses: f64,
+    /// Commands.
+    pub commands: f64,
+    /// Expired keys.
+    pub expired: f64,
+    /// Evicted keys.
+    pub evicted: f64,
+    /// Calls that store a value.
+    pub sets: f64,
+    /// Calls of DEL and UNLINK.
+    pub deletes: f64,
+    /// Share of storing calls that create a key, 0–1.
+    pub inserted: f64,
+    /// Keys held.
+    pub keys: f64,
+}
+
+/// Quiet slices of the last ten minutes, and ten-minute medians of the last day.
+#[derive(Debug, Clone, Default)]
+pub struct Baseline {
+    filling: Filling,
+    waiting: VecDeque<Slice>,
+    slices: VecDeque<Slice>,
+    since_long: usize,
+    long: VecDeque<f32>,
+    summary: Option<Summary>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Filling {
+    seconds: f64,
+    hits: f64,
+    misses: f64,
+    commands: f64,
+    expired: f64,
+    evicted: f64,
+    sets: f64,
+    deletes: f64,
+    growth: f64,
+}
+
+/// Durations of a baseline, seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spans {
+    /// Length of a slice.
+    pub slice: f64,
+    /// Delay until a slice joins: the window, so that a storm's beginning never teaches.
+    pub delay: f64,
+    /// What the short baseline looks back over.
+    pub baseline: f64,
+}
+
+impl Baseline {
+    /// Learns from a delta of quiet traffic.
+    pub fn learn(&mut self, delta: &Delta, spans: Spans) {
+        self.fill(delta, spans);
+        while self.waiting.front().is_some_and(|slice| slice.end <= delta.t - spans.delay) {
+            let Some(slice) = self.waiting.pop_front() else { break };
+            self.join(slice, spans);
+        }
+    }
+
+    fn fill(&mut self, delta: &Delta, spans: Spans) {
+        let filling = &mut self.filling;
+        filling.seconds += delta.dt;
+        filling.hits += delta.hits;
+        filling.misses += delta.misses;
+        filling.commands += delta.commands;
+        filling.expired += delta.expired;
+        filling.evicted += delta.evicted;
+        filling.sets += delta.sets.unwrap_or(0.0);
+        filling.deletes += delta.deletes.unwrap_or(0.0);
+        filling.growth += delta.keys.map_or(0.0, |(before, after)| after - before);
+        // A tenth of tolerance: jitter must not make a slice of two polls one of three.
+        if filling.seconds < 0.9 * spans.slice {
+            return;
+        }
+        let full = std::mem::take(filling);
+        let lookups = full.hits + full.misses;
+        if lookups < SLICE_LOOKUPS_MIN {
+            return;
+        }
+        let rate = |count: f64| (count / full.seconds) as f32;
+        let inserted = ((full.growth + full.expired + full.evicted) / full.sets).clamp(0.0, 1.0);
+        self.waiting.push_back(Slice {
+            end: delta.t,
+            hit_ratio: (full.hits / lookups) as f32,
+            lookups: rate(lookups),
+            misses: rate(full.misses),
+            commands: rate(full.commands),
+            expired: rate(full.expired),
+            evicted: rate(full.evicted),
+            sets: rate(full.sets),
+            deletes: rate(full.deletes),
+            inserted: inserted as f32,
+            keys: delta.keys.map_or(f32::NAN, |(_, after)| after as f32),
+        });
+    }
+
+    fn join(&mut self, slice: Slice, spans: Spans) {
+        let kept = (spans.baseline / spans.slice).round().max(SLICES_MIN as f64) as usize;
+        self.slices.push_back(slice);
+        while self.slices.len() > kept {
+            self.slices.pop_front();
+        }
+        self.summary = self.summarise();
+        self.since_long += 1;
+        if self.since_long >= kept {
+            self.since_long = 0;
+            if let Some(summary) = self.summary {
+                self.long.push_back(summary.hit_ratio as f32);
+                if self.long.len() > LONG_MAX {
+                    self.long.pop_front();
+                }
+            }
+        }
+    }
+
+    /// An abnormal poll: what it belongs to is not quiet traffic.
+    pub fn interrupt(&mut self) {
+        self.filling = Filling::default();
+    }
+
+    /// A storm: what was about to join may be its beginning.
+    pub fn freeze(&mut self) {
+        self.interrupt();
+        self.waiting.clear();
+    }
+
+    /// The new normal is accepted: the past no longer applies.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The baseline in numbers, from three slices on.
+    #[must_use]
+    pub fn summary(&self) -> Option<&Summary> {
+        self.summary.as_ref()
+    }
+
+    /// Median of the ten-minute medians of the last day, from three on.
+    #[must_use]
+    pub fn long(&self) -> Option<f64> {
+        if self.long.len() < SLICES_MIN {
+            return None;
+        }
+        median(&mut self.long.iter().map(|value| f64::from(*value)).collect::<Vec<_>>())
+    }
+
+    fn summarise(&self) -> Option<Summary> {
+        if self.slices.len() < SLICES_MIN {
+            return None;
+        }
+        let mut values = Vec::with_capacity(self.slices.len());
+        let mut median_of = |field: fn(&Slice) -> f32| {
+            values.clear();
+            values.extend(self.slices.iter().map(|slice| f64::from(field(slice))).filter(|value| !value.is_nan()));
+            median(&mut values)
+        };
+        let hit_ratio = median_of(|slice| slice.hit_ratio)?;
+        let mut summary = Summary {
+            slices: self.slices.len(),
+            hit_ratio,
+            sigma: 0.0,
+            miss_sigma: 0.0,
+            lookups: median_of(|slice| slice.lookups)?,
+            misses: median_of(|slice| slice.misses)?,
+            commands: median_of(|slice| slice.commands)?,
+            expired: median_of(|slice| slice.expired)?,
+            evicted: median_of(|slice| slice.evicted)?,
+            sets: median_of(|slice| slice.sets)?,
+            deletes: median_of(|slice| slice.deletes)?,
+            inserted: median_of(|slice| slice.inserted).unwrap_or(0.0),
+            keys: median_of(|slice| slice.keys).unwrap_or(0.0),
+        };
+        values.clear();
+        values.extend(self.slices.iter().map(|slice| f64::from(slice.hit_ratio)));
+        summary.miss_sigma = robust_sigma(&mut values, hit_ratio);
+        summary.sigma = summary.miss_sigma.max(SIGMA_MIN);
+        Some(summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPANS: Spans = Spans { slice: 10.0, delay: 30.0, baseline: 600.0 };
+
+    fn quiet(t: f64, misses: f64) -> Delta {
+        Delta { t, dt: 5.0, hits: 500.0 - misses, misses, commands: 600.0, ..Delta::default() }
+    }
+
+    #[test]
+    fn a_slice_joins_once_it_lies_a_window_back_and_three_make_a_baseline() {
+        let mut baseline = Baseline::default();
+        let mut first_seen = None;
+        for poll in 1..=20 {
+            let t = f64::from(poll) * 5.0;
+            baseline.learn(&quiet(t, 50.0), SPANS);
+            if baseline.summary().is_some() && first_seen.is_none() {
+                first_seen = Some(t);
+            }
+        }
+        // Slices end at 10, 20, 30; the third lies 30 s back at 60.
+        assert_eq!(first_seen, Some(60.0));
+        let summary = baseline.summary().unwrap();
+        assert!((summary.hit_ratio - 0.9).abs() < 1e-6 && (summary.misses - 10.0).abs() < 1e-6);
+        assert_eq!(summary.sigma, SIGMA_MIN);
+    }
+
+    #[test]
+    fn a_storm_does_not_teach() {
+        let mut baseline = Baseline::default();
+        for poll in 1..=20 {
+            baseline.learn(&quiet(f64::from(poll) * 5.0, 50.0), SPANS);
+        }
+        let before = *baseline.summary().unwrap();
+        baseline.freeze();
+        for poll in 21..=26 {
+            baseline.learn(&quiet(f64::from(poll) * 5.0, 450.0), SPANS);
+        }
+        baseline.freeze();
+        assert_eq!(*baseline.summary().unwrap(), before);
+    }
+
+    #[test]
+    fn a_slow_decline_stays_visible_against_the_long_baseline() {
+        let mut baseline = Baseline::default();
+        for poll in 1..=2000 {
+            let misses = 50.0 + f64::from(poll) * 0.1;
+            baseline.learn(&quiet(f64::from(poll) * 5.0, misses), SPANS);
+        }
+        assert!(baseline.long().unwrap() > baseline.summary().unwrap().hit_ratio + 0.10);
+    }
+}

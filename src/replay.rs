@@ -1,0 +1,344 @@
+//! Recorded samples through the very same detector: one JSON line per round and file.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::detect::CacheDetector;
+use crate::detect::settings::Settings;
+use crate::detect::verdict::{CacheVerdict, HotKeySample, Observation};
+use crate::history::median;
+use crate::model::{FailureReason, NodeName};
+use crate::parse::{Info, Sample};
+
+/// Why a recording was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The file cannot be read, or is not CSV.
+    #[error("{}: cannot be read as CSV: {source}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What went wrong.
+        source: csv::Error,
+    },
+    /// A column that detection cannot do without is missing.
+    #[error("{}: column `{column}` is missing; needed are {}", file.display(), NEEDED.join(", "))]
+    MissingColumn {
+        /// The file.
+        file: PathBuf,
+        /// The column.
+        column: &'static str,
+    },
+    /// A value cannot be read.
+    #[error("{}:{line}: column `{column}`: expected {expected}, found `{value}`", file.display())]
+    BadValue {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// The column.
+        column: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What stands there.
+        value: String,
+    },
+    /// The verdicts cannot be written.
+    #[error("cannot write verdicts: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Columns that every recording has. Any other that is missing only switches off what needs it.
+const NEEDED: [&str; 12] = [
+    "t",
+    "node",
+    "up",
+    "run_id",
+    "uptime_in_seconds",
+    "role",
+    "keyspace_hits",
+    "keyspace_misses",
+    "expired_keys",
+    "evicted_keys",
+    "total_commands_processed",
+    "keys",
+];
+
+/// Columns passed on as text; every other known column is a number.
+const TEXT: [&str; 5] = ["run_id", "role", "master_link_status", "master_replid", "master_replid2"];
+
+/// Columns passed on as numbers under the name of the `INFO` field they were recorded from.
+const NUMBERS: [&str; 25] = [
+    "uptime_in_seconds",
+    "server_time_usec",
+    "loading",
+    "async_loading",
+    "keyspace_hits",
+    "keyspace_misses",
+    "expired_keys",
+    "evicted_keys",
+    "total_commands_processed",
+    "total_connections_received",
+    "total_net_input_bytes",
+    "connected_clients",
+    "used_memory",
+    "used_memory_dataset",
+    "mem_not_counted_for_evict",
+    "maxmemory",
+    "mem_fragmentation_ratio",
+    "current_eviction_exceeded_time",
+    "rdb_last_load_keys_loaded",
+    "master_last_io_seconds_ago",
+    "master_sync_in_progress",
+    "slave_repl_offset",
+    "master_repl_offset",
+    "connected_slaves",
+    "total_error_replies",
+];
+
+/// One recorded round: its time, and every node's observation.
+type Round = (f64, Vec<(NodeName, Observation)>);
+
+/// A recording, read and checked.
+#[derive(Debug)]
+pub struct Recording {
+    /// The file's name without its extension: the cache.
+    pub cache: String,
+    rounds: Vec<Round>,
+}
+
+/// One line of output.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    t: f64,
+    cache: &'a str,
+    severity: u8,
+    storm_types: Vec<&'static str>,
+    nodes: Vec<NodeLine<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeLine<'a> {
+    node: &'a str,
+    up: bool,
+    affected: bool,
+    storm_type: Option<&'static str>,
+    confidence: Option<f64>,
+    indicators: Vec<&'static str>,
+}
+
+impl Recording {
+    /// Reads a recording (CSV with a heading; columns named as `INFO` fields, `c_CMD` for calls, `err_ERR` for
+    /// errors, `mon_n` and `mon_top1` for a sample of accesses).
+    ///
+    /// # Errors
+    /// Where the file, a needed column or a value is not as expected, with file, line and column.
+    pub fn open(file: &Path) -> Result<Self, ReplayError> {
+        let unreadable = |source| ReplayError::Unreadable { file: file.to_owned(), source };
+        let reader = csv::Reader::from_path(file).map_err(unreadable)?;
+        let cache = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self::read(cache, file, reader)
+    }
+
+    fn read<R: Read>(cache: String, file: &Path, mut reader: csv::Reader<R>) -> Result<Self, ReplayError> {
+        let unreadable = |source| ReplayError::Unreadable { file: file.to_owned(), source };
+        let headings = reader.headers().map_err(unreadable)?.clone();
+        let columns: HashMap<&str, usize> = headings.iter().enumerate().map(|(index, name)| (name, index)).collect();
+        if let Some(column) = NEEDED.into_iter().find(|column| !columns.contains_key(column)) {
+            return Err(ReplayError::MissingColumn { file: file.to_owned(), column });
+        }
+        let mut rounds: Vec<Round> = Vec::new();
+        for record in reader.records() {
+            let record = record.map_err(unreadable)?;
+            let row = Row { file, record: &record, columns: &columns };
+            let t = row.needed_number("t")?;
+            let node = NodeName::from(row.text("node").unwrap_or_default());
+            match rounds.last_mut() {
+                Some((last, nodes)) if *last == t => nodes.push((node, row.observation()?)),
+                Some((last, _)) if t < *last => return Err(row.bad("t", "a time not before the line above")),
+                _ => rounds.push((t, vec![(node, row.observation()?)])),
+            }
+        }
+        Ok(Self { cache, rounds })
+    }
+
+    /// Keeps one round every so many seconds.
+    pub fn thin(&mut self, every: f64) {
+        let mut next = f64::NEG_INFINITY;
+        self.rounds.retain(|(t, _)| {
+            // A fiftieth of tolerance: a round recorded a little early is still that round.
+            let keep = *t >= next - every / 50.0;
+            if keep {
+                next = if next.is_finite() { next + every } else { *t + every };
+            }
+            keep
+        });
+    }
+
+    /// Median seconds between rounds; 1 where there are fewer than two.
+    #[must_use]
+    pub fn poll_interval(&self) -> f64 {
+        let mut gaps: Vec<f64> = self.rounds.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        median(&mut gaps).unwrap_or(1.0)
+    }
+
+    /// Runs the recording through a detector and writes its verdicts.
+    ///
+    /// # Errors
+    /// Where `out` cannot be written to.
+    pub fn run(self, mut settings: Settings, out: &mut impl Write) -> Result<(), ReplayError> {
+        settings.poll_interval = self.poll_interval();
+        let mut detector = CacheDetector::new(settings);
+        for (t, nodes) in self.rounds {
+            let verdict = detector.observe(t, false, nodes);
+            serde_json::to_writer(&mut *out, &Line::of(&self.cache, &verdict)).map_err(std::io::Error::from)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Line<'a> {
+    fn of(cache: &'a str, verdict: &'a CacheVerdict) -> Self {
+        Self {
+            t: verdict.time,
+            cache,
+            severity: verdict.severity.ordinal(),
+            storm_types: verdict.storm_types.iter().map(|vote| vote.storm_type.as_str()).collect(),
+            nodes: verdict
+                .nodes
+                .iter()
+                .map(|node| NodeLine {
+                    node: node.node.as_str(),
+                    up: node.up,
+                    affected: node.affected,
+                    storm_type: node.storm_type.map(|storm_type| storm_type.as_str()),
+                    confidence: node.storm_type.map(|_| (node.confidence * 1e4).round() / 1e4),
+                    indicators: node.indicators.iter().map(|indicator| indicator.as_str()).collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// One line of a recording.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    file: &'a Path,
+    record: &'a csv::StringRecord,
+    columns: &'a HashMap<&'a str, usize>,
+}
+
+impl Row<'_> {
+    /// The column's text; blank means not reported.
+    fn text(&self, column: &str) -> Option<&str> {
+        self.record.get(*self.columns.get(column)?).map(str::trim).filter(|text| !text.is_empty())
+    }
+
+    fn number(&self, column: &str) -> Result<Option<f64>, ReplayError> {
+        let Some(text) = self.text(column) else { return Ok(None) };
+        match text.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(Some(number)),
+            _ => Err(self.bad(column, "a number or nothing")),
+        }
+    }
+
+    fn needed_number(&self, column: &str) -> Result<f64, ReplayError> {
+        self.number(column)?.ok_or_else(|| self.bad(column, "a number"))
+    }
+
+    fn bad(&self, column: &str, expected: &'static str) -> ReplayError {
+        ReplayError::BadValue {
+            file: self.file.to_owned(),
+            line: self.record.position().map_or(0, csv::Position::line),
+            column: column.to_owned(),
+            expected,
+            value: self.text(column).unwrap_or_default().chars().take(80).collect(),
+        }
+    }
+
+    fn observation(&self) -> Result<Observation, ReplayError> {
+        if self.text("node").is_none() {
+            return Err(self.bad("node", "a name"));
+        }
+        match self.text("up") {
+            Some("1") => {}
+            // A recording does not say why.
+            Some("0") => return Ok(Observation::Down(FailureReason::Refused)),
+            _ => return Err(self.bad("up", "1 or 0")),
+        }
+        let text = self.info()?;
+        let sample = Box::new(Sample::from_info(&Info::parse(&text)));
+        let hot_key = match (self.number("mon_n")?, self.number("mon_top1")?) {
+            (Some(accesses), Some(share)) => Some(HotKeySample { share, accesses: accesses.max(0.0) as u64 }),
+            _ => None,
+        };
+        Ok(Observation::Up { sample, hot_key })
+    }
+
+    /// The line as the text of `INFO` it was taken from: recordings and servers are read by the same code.
+    fn info(&self) -> Result<String, ReplayError> {
+        let mut info = String::with_capacity(1024);
+        let mut field = |name: std::fmt::Arguments<'_>, value: &str| {
+            // Writing to a string cannot fail.
+            let _: Result<(), std::fmt::Error> = writeln!(info, "{name}:{value}");
+        };
+        for column in TEXT {
+            if let Some(value) = self.text(column) {
+                field(format_args!("{column}"), value);
+            }
+        }
+        for column in NUMBERS {
+            if self.number(column)?.is_some() {
+                field(format_args!("{column}"), self.text(column).unwrap_or_default());
+            }
+        }
+        if let Some(keys) = self.number("keys")? {
+            field(format_args!("db0"), &format!("keys={keys}"));
+        }
+        for column in self.columns.keys() {
+            let (prefix, name, part) = match (column.strip_prefix("c_"), column.strip_prefix("err_")) {
+                (Some(command), _) => ("cmdstat", command, "calls"),
+                (_, Some(error)) => ("errorstat", error, "count"),
+                _ => continue,
+            };
+            if let Some(count) = self.number(column)? {
+                field(format_args!("{prefix}_{name}"), &format!("{part}={count}"));
+            }
+        }
+        Ok(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Recording, ReplayError> {
+        Recording::read("c".to_owned(), Path::new("c.csv"), csv::Reader::from_reader(text.as_bytes()))
+    }
+
+    const HEADING: &str = "t,node,up,run_id,uptime_in_seconds,role,keyspace_hits,keyspace_misses,expired_keys,evicted_keys,total_commands_processed,keys,c_del\n";
+
+    #[test]
+    fn refuses_with_file_line_and_column() {
+        let error = read(&format!("{HEADING}1,n0,1,a,5,master,1,2,3,4,5,6,\n2,n0,1,a,6,master,x,2,3,4,5,6,\n")).unwrap_err();
+        assert_eq!(error.to_string(), "c.csv:3: column `keyspace_hits`: expected a number or nothing, found `x`");
+        let error = read("t,node\n").unwrap_err().to_string();
+        assert!(error.starts_with("c.csv: column `up` is missing"), "{error}");
+    }
+
+    #[test]
+    fn blank_is_not_reported_and_thinning_keeps_the_pace() {
+        let rows: String = (0..10).map(|t| format!("{}.003,n0,1,a,{t},master,,2,3,4,5,6,7\n", t)).collect();
+        let mut recording = read(&format!("{HEADING}{rows}")).unwrap();
+        let Observation::Up { sample, .. } = &recording.rounds[0].1[0].1 else { panic!("up") };
+        assert_eq!((sample.hits, sample.misses, sample.delete_calls), (None, Some(2), Some(7)));
+        recording.thin(5.0);
+        assert_eq!(recording.rounds.iter().map(|(t, _)| *t).collect::<Vec<_>>(), [0.003, 5.003]);
+    }
+}
