@@ -285,7 +285,7 @@ impl Row<'_> {
         let mut info = String::with_capacity(1024);
         let mut field = |name: std::fmt::Arguments<'_>, value: &str| {
             // Writing to a string cannot fail.
-            let _: Result<(), std::fmt::Error> = writeln!(info, "{name}:{value}");
+            writeln!(info, "{name}:{value}").unwrap_or_default();
         };
         for column in TEXT {
             if let Some(value) = self.text(column) {

@@ -11,7 +11,8 @@ const ACCESSES_MIN: u64 = 50;
 /// A key is hot from this share of the accesses …
 const HOT_SHARE: f64 = 0.20;
 
-/// … and from this multiple of what is usual on the node: under a steep Zipf law a key of a fifth is everyday.
+/// … and from this multiple of its usual odds (share ÷ rest): under a steep Zipf law a key of a fifth is
+/// everyday. Odds, because a share above a half cannot double; for small shares the two are the same.
 const HOT_FACTOR: f64 = 2.0;
 
 /// Quiet samples remembered to know what is usual.
@@ -39,12 +40,13 @@ impl HotKeys {
         self.latest.filter(|(at, _)| now - at <= age).map(|(_, share)| share)
     }
 
-    /// The latest share, if it is young enough and unusual. Without a past, what would be twice the least
-    /// hot share is asked for: a key of a fifth may be this node's everyday.
+    /// The latest share, if it is young enough and unusual. Without a past, a fifth is taken for
+    /// usual: a key of a fifth may be this node's everyday.
     pub(crate) fn share(&self, now: f64, age: f64) -> Option<f64> {
         let usual = median(&mut self.usual.iter().map(|share| f64::from(*share)).collect::<Vec<_>>());
-        let limit = (HOT_FACTOR * usual.unwrap_or(HOT_SHARE)).max(HOT_SHARE);
-        self.fresh(now, age).filter(|share| *share >= limit)
+        let odds = |share: f64| share / (1.0 - share).max(1e-9);
+        let limit = HOT_FACTOR * odds(usual.unwrap_or(HOT_SHARE));
+        self.fresh(now, age).filter(|share| *share >= HOT_SHARE && odds(*share) >= limit)
     }
 
     /// At the end of a round: a sample of quiet traffic tells what is usual.
