@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod detect;
+pub mod metrics;
 pub mod model;
 pub mod parse;
 pub mod publish;
