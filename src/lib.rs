@@ -6,4 +6,6 @@ pub mod metrics;
 pub mod model;
 pub mod parse;
 pub mod publish;
+pub mod recommend;
+pub mod report;
 pub mod thresholds;
