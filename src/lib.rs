@@ -8,4 +8,5 @@ pub mod parse;
 pub mod publish;
 pub mod recommend;
 pub mod report;
+pub mod serve;
 pub mod thresholds;

@@ -8,8 +8,8 @@ use crate::parse::Info;
 use crate::parse::info::Parts;
 
 /// Databases shown per node, the lowest numbered that hold keys: keeps a node within its 70 series.
-/// Servers with more than four databases in use are rare (a cluster has one).
-pub const MAX_DATABASES: usize = 4;
+/// Servers with more than three databases in use are rare (a cluster has one).
+pub const MAX_DATABASES: usize = 3;
 
 /// One server, as the rows read it.
 #[derive(Debug, Clone, Default)]
@@ -257,7 +257,7 @@ mod tests {
     fn only_databases_with_keys_and_a_bounded_number_of_them() {
         let text: String = (0..20).map(|n| format!("db{n}:keys={},expires=1,avg_ttl=0\n", n % 2)).collect();
         let shown: Vec<String> = series(&text).into_iter().filter(|line| line.starts_with("redis_db_keys[")).collect();
-        assert_eq!(shown, ["db1", "db3", "db5", "db7"].map(|db| format!("redis_db_keys[\"{db}\"] 1")));
+        assert_eq!(shown, ["db1", "db3", "db5"].map(|db| format!("redis_db_keys[\"{db}\"] 1")));
     }
 
     #[test]
