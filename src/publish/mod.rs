@@ -1,7 +1,11 @@
 //! What is served: immutable snapshots, swapped in when a round closes.
 
+pub mod dropin;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod histogram;
 pub mod snapshot;
+pub mod table;
 
 pub use histogram::Histogram;
 pub use snapshot::{CacheSnapshot, FleetSnapshot, NodeSnapshot, Publisher};
