@@ -1,1 +1,2 @@
+//! Entry point.
 fn main() {}
