@@ -19,7 +19,7 @@ fn variables(path: &Path) -> Variables {
 }
 
 fn beside(path: &Path, extension: &str) -> PathBuf {
-    path.with_added_extension(extension)
+    PathBuf::from(format!("{}.{extension}", path.display()))
 }
 
 /// The configurations of a folder, without the files that belong to them.

@@ -92,14 +92,16 @@ fn timing(mut section: Section<'_>) -> Timing {
 }
 
 fn metrics(mut section: Section<'_>) -> RedisMetrics {
-    let choices = [("off", Some(RedisMetrics::Off)), ("core", Some(RedisMetrics::Core)), ("full", None)];
-    let item = section.get("redis");
-    let choice = item.as_ref().and_then(|item| item.choice(&choices));
-    if let (Some(item), Some(None)) = (&item, choice) {
-        item.reject("is not supported in this release, expected off or core");
-    }
+    let families = section.get("redis").and_then(|item| {
+        // Part of the contract, but nothing acts on it yet.
+        if item.is("full") {
+            item.reject("is not supported in this release, expected one of off, core");
+            return None;
+        }
+        item.choice(&[("off", RedisMetrics::Off), ("core", RedisMetrics::Core)])
+    });
     section.finish();
-    choice.flatten().unwrap_or_default()
+    families.unwrap_or_default()
 }
 
 /// Pairs of which the first must not exceed the second.
