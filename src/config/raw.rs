@@ -93,14 +93,15 @@ impl<'a> Item<'a> {
     /// A duration with its unit, between `min` and `max`, both included.
     pub(super) fn duration(&self, min: Duration, max: Duration) -> Option<Duration> {
         let range = format!("{} to {}", humantime::format_duration(min), humantime::format_duration(max));
-        let text = match &self.raw.value {
-            Value::Text(text) => text.trim(),
-            Value::Number(number) => {
-                self.reject(format!("a duration needs its unit: write \"{number}s\""));
-                return None;
-            }
+        let (text, number) = match &self.raw.value {
+            Value::Text(text) => (text.trim(), text.trim().parse().ok()),
+            Value::Number(number) => ("", Some(*number)),
             _ => return self.mistyped(&format!("a duration such as \"5s\", from {range}")),
         };
+        if let Some(number) = number {
+            self.reject(format!("a duration needs its unit: write \"{number}s\""));
+            return None;
+        }
         let Ok(duration) = humantime::parse_duration(text) else {
             self.reject(format!("is not a duration, expected one such as \"5s\" or \"1m 30s\", from {range}"));
             return None;

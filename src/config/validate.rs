@@ -17,8 +17,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Reads the whole tree. Where a value is faulty the default stands in, so that reading goes on;
-/// the caller discards the result if anything was noted.
+/// Reads the whole tree. A faulty value is noted, something stands in for it and reading goes on; the
+/// caller discards the result if anything was noted. For a faulty number that is NaN: no comparison
+/// holds, so no second fault is made of the first.
 pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) -> Config {
     let mut section = root.section();
     let listen = section.get("listen").and_then(|item| listen(&item)).unwrap_or(LISTEN);
@@ -46,7 +47,10 @@ fn listen(item: &Item<'_>) -> Option<SocketAddr> {
 fn poll(mut section: Section<'_>) -> Poll {
     let default = Poll::default();
     let range = (Duration::from_millis(100), Duration::from_secs(300));
-    let interval = section.get("interval").and_then(|item| item.duration(range.0, range.1)).unwrap_or(default.interval);
+    let interval = match section.get("interval") {
+        Some(item) => item.duration(range.0, range.1).unwrap_or(Duration::MAX),
+        None => default.interval,
+    };
     let timeout = section.get("timeout").and_then(|item| item.duration(Duration::from_millis(10), range.1));
     if timeout.is_some_and(|timeout| timeout > interval) {
         section.blame(&["timeout"], format!("is longer than poll.interval, expected at most {interval:?}"));
@@ -59,8 +63,8 @@ fn poll(mut section: Section<'_>) -> Poll {
 fn timing(mut section: Section<'_>) -> Timing {
     let default = Timing::default();
     let mut seconds = |key, min, max, default| {
-        let duration = section.get(key).and_then(|item| item.duration(min, max));
-        duration.map_or(default, |duration| duration.as_secs_f64())
+        let duration = section.get(key).map(|item| item.duration(min, max));
+        duration.map_or(default, |duration| duration.map_or(f64::NAN, |duration| duration.as_secs_f64()))
     };
     let mut timing = Timing {
         window: seconds("window", SECOND, HOUR, default.window),
@@ -116,8 +120,8 @@ pub(super) fn thresholds(mut section: Section<'_>, inherited: &Arc<Thresholds>) 
     let mut thresholds = Arc::clone(inherited);
     for &threshold in Threshold::ALL {
         let spec = threshold.spec();
-        let item = section.get(spec.name);
-        if let Some(value) = item.and_then(|item| item.number(spec.min, spec.max, spec.meaning)) {
+        if let Some(item) = section.get(spec.name) {
+            let value = item.number(spec.min, spec.max, spec.meaning).unwrap_or(f64::NAN);
             Arc::make_mut(&mut thresholds).set(threshold, value);
         }
     }
