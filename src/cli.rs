@@ -78,7 +78,7 @@ pub enum LogFormat {
 /// Options of commands that serve HTTP.
 #[derive(Debug, Clone, Args)]
 pub struct Web {
-    /// Where to serve [default: 0.0.0.0:9736]
+    /// Where to serve (default 0.0.0.0:9736)
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
     /// Allow POST /-/reload
@@ -90,7 +90,7 @@ pub struct Web {
 #[derive(Debug, Clone, Args)]
 pub struct Targets {
     // Taken by clap as it is and checked with the configuration: clap's errors would print a password.
-    /// A node to watch, redis://[USER:PASSWORD@]HOST[:PORT], as cache `default` instead of the
+    /// A node to watch, redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT, as cache `default` instead of the
     /// configured caches; may be repeated
     #[arg(long, value_name = "URL", value_parser = |url: &str| Ok::<_, Infallible>(SecretString::from(url)))]
     pub redis: Vec<SecretString>,
@@ -193,8 +193,8 @@ pub struct ReplayArgs {
     /// Common options.
     #[command(flatten)]
     pub common: Common,
-    /// Divide every duration of the detector by this; the samples stay as recorded [default: the
-    /// configuration's, 1]
+    /// Divide every duration of the detector by this; the samples stay as recorded (default: the
+    /// configuration's, 1)
     #[arg(long, value_name = "S", value_parser = positive)]
     pub time_scale: Option<f64>,
     /// Use only samples at least this many seconds apart
