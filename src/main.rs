@@ -1,10 +1,19 @@
-//! temporary
-use cache_storm_exporter::{detect::settings::Settings, replay::Recording};
-fn main() {
-    let mut s = Settings::default();
-    let mut it = std::env::args().skip(1);
-    s.timing.time_scale = it.next().unwrap().parse().unwrap();
-    for f in it {
-        Recording::open(f.as_ref()).unwrap().run(s.clone(), &mut std::io::stdout().lock()).unwrap();
-    }
+//! The program: a command line, and the library behind it.
+
+use std::process::ExitCode;
+
+use cache_storm_exporter::{app, cli, logging};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(refusal) => {
+            refusal.print();
+            return refusal.status().into();
+        }
+    };
+    logging::init(command.common().log_format);
+    // Fails only if there is a provider already, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    app::run(command).into()
 }

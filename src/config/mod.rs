@@ -1,6 +1,15 @@
 //! Validated configuration: what was written, after every value has been checked.
 
+mod caches;
+mod endpoint;
+mod errors;
+mod files;
+mod load;
+mod raw;
 pub mod secret;
+#[cfg(test)]
+mod tests;
+mod validate;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,10 +19,12 @@ use std::time::Duration;
 use crate::detect::settings::{Settings, Timing};
 use crate::model::{CacheName, NodeName, SeverityMode};
 use crate::thresholds::Thresholds;
+pub use errors::{ConfigError, ConfigErrors};
+pub use load::{Overrides, environment, load};
 pub use secret::Credentials;
 
 /// The whole configuration. Everything in it has been checked; using it cannot fail on its values.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Address of the HTTP server.
     pub listen: SocketAddr,
@@ -34,6 +45,12 @@ pub struct Poll {
     pub interval: Duration,
     /// Deadline of a round; at most the interval.
     pub timeout: Duration,
+}
+
+impl Default for Poll {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(5), timeout: Duration::from_secs(1) }
+    }
 }
 
 /// Which `redis_*` families `/metrics` carries.

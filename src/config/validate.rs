@@ -1,0 +1,138 @@
+//! From what was written to what it means: every top-level key with its default and bounds.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::raw::{Item, Section};
+use super::{Config, Poll, RedisMetrics, caches};
+use crate::detect::settings::Timing;
+use crate::thresholds::{Threshold, Thresholds};
+
+/// Where to serve unless told otherwise.
+pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9736);
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads the whole tree. A faulty value is noted, something stands in for it and reading goes on; the
+/// caller discards the result if anything was noted. For a faulty number that is NaN: no comparison
+/// holds, so no second fault is made of the first.
+pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) -> Config {
+    let mut section = root.section();
+    let listen = section.get("listen").and_then(|item| listen(&item)).unwrap_or(LISTEN);
+    let poll = poll(section.section("poll"));
+    let global = thresholds(section.section("thresholds"), &Arc::default());
+    let timing = timing(section.section("detection"));
+    let redis_metrics = metrics(section.section("metrics"));
+    let caches = caches::caches(section.get("caches"), &global, environment);
+    // Keys of the contract that nothing acts on yet: silence would be a promise.
+    for key in ["state_file", "hotkeys", "discovery", "shard", "planned"] {
+        section.refuse(key, "is not supported in this release, leave it out");
+    }
+    section.finish();
+    Config { listen, poll, timing, redis_metrics, caches }
+}
+
+fn listen(item: &Item<'_>) -> Option<SocketAddr> {
+    let address = item.text("IP:PORT such as 0.0.0.0:9736")?.parse().ok();
+    if address.is_none() {
+        item.reject("is no address, expected IP:PORT such as 0.0.0.0:9736 or [::]:9736");
+    }
+    address
+}
+
+fn poll(mut section: Section<'_>) -> Poll {
+    let default = Poll::default();
+    let range = (Duration::from_millis(100), Duration::from_secs(300));
+    let interval = match section.get("interval") {
+        Some(item) => item.duration(range.0, range.1).unwrap_or(Duration::MAX),
+        None => default.interval,
+    };
+    let timeout = section.get("timeout").and_then(|item| item.duration(Duration::from_millis(10), range.1));
+    if timeout.is_some_and(|timeout| timeout > interval) {
+        section.blame(&["timeout"], format!("is longer than poll.interval, expected at most {interval:?}"));
+    }
+    section.finish();
+    // Someone who only shortens the interval has not asked for a longer timeout.
+    Poll { interval, timeout: timeout.unwrap_or(default.timeout.min(interval)) }
+}
+
+fn timing(mut section: Section<'_>) -> Timing {
+    let default = Timing::default();
+    let mut seconds = |key, min, max, default| {
+        let duration = section.get(key).map(|item| item.duration(min, max));
+        duration.map_or(default, |duration| duration.map_or(f64::NAN, |duration| duration.as_secs_f64()))
+    };
+    let mut timing = Timing {
+        window: seconds("window", SECOND, HOUR, default.window),
+        slice: seconds("slice", SECOND, HOUR, default.slice),
+        baseline: seconds("baseline", SECOND, DAY, default.baseline),
+        confirm: seconds("confirm", Duration::ZERO, HOUR, default.confirm),
+        clear: seconds("clear", Duration::ZERO, HOUR, default.clear),
+        hold: seconds("hold", Duration::ZERO, DAY, default.hold),
+        cause_memory: seconds("cause_memory", Duration::ZERO, HOUR, default.cause_memory),
+        time_scale: default.time_scale,
+    };
+    // A scale stretches time below 1 and compresses it above; past a thousand, windows end below any poll.
+    if let Some(scale) = section.get("time_scale").and_then(|item| item.number(0.001, 1000.0, "divides every duration"))
+    {
+        timing.time_scale = scale;
+    }
+    if timing.slice > timing.window {
+        let problem = format!("slice ({}s) is longer than window ({}s)", timing.slice, timing.window);
+        section.blame(&["slice", "window"], problem + ", expected at most as long");
+    }
+    // A baseline is usable from three slices on.
+    let baseline_min = timing.window.max(3.0 * timing.slice);
+    if timing.baseline < baseline_min {
+        let problem = format!("baseline ({}s) is too short for window and slice", timing.baseline);
+        section.blame(&["baseline", "window", "slice"], format!("{problem}, expected at least {baseline_min}s"));
+    }
+    section.finish();
+    timing
+}
+
+fn metrics(mut section: Section<'_>) -> RedisMetrics {
+    let families = section.get("redis").and_then(|item| {
+        // Part of the contract, but nothing acts on it yet.
+        if item.is("full") {
+            item.reject("is not supported in this release, expected one of off, core");
+            return None;
+        }
+        item.choice(&[("off", RedisMetrics::Off), ("core", RedisMetrics::Core)])
+    });
+    section.finish();
+    families.unwrap_or_default()
+}
+
+/// Pairs of which the first must not exceed the second.
+const ORDERED: [(Threshold, Threshold); 3] = [
+    (Threshold::SeverityMajorShare, Threshold::SeverityCriticalShare),
+    (Threshold::CriticalHitRatio, Threshold::HealthyHitRatio),
+    (Threshold::ReplicationLagWarningSeconds, Threshold::ReplicationLagSeconds),
+];
+
+/// The thresholds of a section over those it inherits; shared with them when it changes none.
+pub(super) fn thresholds(mut section: Section<'_>, inherited: &Arc<Thresholds>) -> Arc<Thresholds> {
+    let mut thresholds = Arc::clone(inherited);
+    for &threshold in Threshold::ALL {
+        let spec = threshold.spec();
+        if let Some(item) = section.get(spec.name) {
+            let value = item.number(spec.min, spec.max, spec.meaning).unwrap_or(f64::NAN);
+            Arc::make_mut(&mut thresholds).set(threshold, value);
+        }
+    }
+    for (low, high) in ORDERED {
+        let (low_value, high_value) = (thresholds.get(low), thresholds.get(high));
+        if low_value > high_value {
+            let (low, high) = (low.spec().name, high.spec().name);
+            let problem = format!("{low} ({low_value}) is above {high} ({high_value}), expected at most as high");
+            section.blame(&[low, high], problem);
+        }
+    }
+    section.finish();
+    thresholds
+}

@@ -1,0 +1,112 @@
+//! The log: one line per event on stderr, as text or as JSON.
+
+use std::io::{IsTerminal, stderr};
+use std::panic;
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::cli::LogFormat;
+
+/// Variables that may hold the level, the first that is set wins: `debug`, or directives such as
+/// `info,cache_storm_exporter::poll=debug`.
+const VARIABLES: [&str; 2] = ["CACHE_STORM_LOG", "RUST_LOG"];
+
+const DEFAULT_LEVEL: &str = "info";
+
+/// Starts logging for the whole process; a second call changes nothing.
+pub fn init(format: LogFormat) {
+    let written = VARIABLES
+        .iter()
+        .filter_map(|variable| Some((variable, std::env::var(variable).ok()?)))
+        .find(|(_, directives)| !directives.is_empty());
+    let (filter, refused) = match written {
+        Some((variable, directives)) => match EnvFilter::try_new(&directives) {
+            Ok(filter) => (filter, None),
+            Err(error) => (EnvFilter::new(DEFAULT_LEVEL), Some((variable, error))),
+        },
+        None => (EnvFilter::new(DEFAULT_LEVEL), None),
+    };
+    if tracing::subscriber::set_global_default(subscriber(format, filter, stderr().is_terminal(), stderr)).is_err() {
+        return;
+    }
+    log_panics();
+    if let Some((variable, error)) = refused {
+        tracing::warn!(%variable, %error, "log level not understood, using {DEFAULT_LEVEL}");
+    }
+}
+
+fn subscriber<W>(format: LogFormat, filter: EnvFilter, ansi: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match format {
+        LogFormat::Text => Box::new(builder.with_ansi(ansi).finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+    }
+}
+
+/// A panic is one event like any other: its usual several lines would break a log of JSON objects.
+fn log_panics() {
+    panic::set_hook(Box::new(|info| {
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        let payload = info.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message.or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(location, backtrace = %backtrace, "panic: {message}");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, events: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = subscriber(format, EnvFilter::new("info"), false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, events);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn json_is_one_object_per_line() {
+        let lines = logged(LogFormat::Json, || {
+            tracing::warn!(cache = "sessions", "two\nlines");
+            tracing::debug!("below the level");
+            tracing::info!("next");
+        });
+        assert_eq!(lines.len(), 2);
+        let event: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!((&event["level"], &event["message"]), (&"WARN".into(), &"two\nlines".into()));
+        assert_eq!(event["cache"], "sessions");
+    }
+
+    #[test]
+    fn text_is_plain_away_from_a_terminal() {
+        let lines = logged(LogFormat::Text, || tracing::info!(node = "10.0.0.1:6379", "node is up"));
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains(" INFO ") && lines[0].ends_with("node is up node=\"10.0.0.1:6379\""), "{}", lines[0]);
+        assert!(!lines[0].contains('\u{1b}'));
+    }
+}
