@@ -2,8 +2,10 @@
 
 pub mod config;
 pub mod detect;
+pub mod events;
 pub mod model;
 pub mod parse;
+pub mod poll;
 pub mod publish;
 pub mod thresholds;
 pub mod wire;

@@ -123,6 +123,8 @@ pub(crate) async fn deserted() -> Endpoint {
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         let (tcp, _) = listener.accept().await.unwrap();
+        // As Redis does; without it the second reply waits 40 ms for our delayed ACK of the first.
+        tcp.set_nodelay(true).unwrap();
         shared.connections.fetch_add(1, Ordering::SeqCst);
         let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         let mut cut = shared.cut.subscribe();

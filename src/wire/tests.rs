@@ -318,13 +318,19 @@ async fn a_real_server_answers_and_refuses() {
 }
 
 #[tokio::test]
-async fn a_real_server_without_a_password_or_without_room() {
-    let server = RealServer::start(&["--maxclients", "1"]).await;
+async fn a_real_server_without_a_password_wants_none() {
+    let server = RealServer::start(&[]).await;
     let error = ask(&with_password(server.endpoint(), None, "hunter2")).await.unwrap_err();
-    assert_eq!(error.reason, FailureReason::Auth, "{error}");
-    // The refused connection may not have been counted out yet.
+    assert_eq!(error.reason, FailureReason::Auth);
+    assert!(error.detail.contains("the server has none"), "{error}");
+}
+
+#[tokio::test]
+async fn a_real_server_without_room_says_so() {
+    let server = RealServer::start(&["--maxclients", "1"]).await;
+    // The connection that waited for the server may not have been counted out yet.
     let deadline = soon();
-    let first = loop {
+    let only = loop {
         match Connection::open(&server.endpoint(), &TlsStore::default(), soon()).await {
             Ok(connection) => break connection,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
@@ -334,5 +340,5 @@ async fn a_real_server_without_a_password_or_without_room() {
         let error = ask(&server.endpoint()).await.unwrap_err();
         assert_eq!(error.reason, FailureReason::MaxClients, "{error}");
     }
-    drop(first);
+    drop(only);
 }
