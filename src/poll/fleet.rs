@@ -47,15 +47,20 @@ impl FleetPoller {
     /// Starts polling; the first rounds begin at once. Ends when `stop` is cancelled: await
     /// [`FleetPoller::stop`] then. Must be called within a runtime.
     #[must_use]
-    pub fn start(config: &Config, publisher: Arc<Publisher>, stop: CancellationToken) -> Self {
+    pub fn start(config: &Config, publisher: Arc<Publisher>, stop: &CancellationToken) -> Self {
         Self::start_with(config, publisher, stop, cache::detector)
     }
 
-    fn start_with(config: &Config, publisher: Arc<Publisher>, stop: CancellationToken, judge: fn() -> Judge) -> Self {
+    fn start_with(config: &Config, publisher: Arc<Publisher>, stop: &CancellationToken, judge: fn() -> Judge) -> Self {
         let shared =
             Shared { publisher, tls: TlsStore::default(), clock: Clock::set_now(), isolation: Isolation::default() };
-        let mut fleet =
-            Self { shared: Arc::new(shared), caches: BTreeMap::new(), tasks: TaskTracker::new(), stop, judge };
+        let mut fleet = Self {
+            shared: Arc::new(shared),
+            caches: BTreeMap::new(),
+            tasks: TaskTracker::new(),
+            stop: stop.child_token(),
+            judge,
+        };
         fleet.apply(config);
         fleet
     }
@@ -203,7 +208,7 @@ mod tests {
 
     fn start(config: &Config, judge: fn() -> Judge) -> (FleetPoller, Arc<Publisher>) {
         let publisher = Arc::new(Publisher::default());
-        (FleetPoller::start_with(config, Arc::clone(&publisher), CancellationToken::new(), judge), publisher)
+        (FleetPoller::start_with(config, Arc::clone(&publisher), &CancellationToken::new(), judge), publisher)
     }
 
     #[tokio::test(start_paused = true)]

@@ -200,6 +200,50 @@ mod tests {
         assert!(!node.up && node.sample.is_none() && node.info.is_none());
     }
 
+    /// Log lines of the test that holds the guard.
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn logs_a_line_per_change_not_per_poll() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+
+        let refused = Script { auth: "-WRONGPASS no\r\n".into(), ..Script::default() };
+        let server = ScriptedServer::start(refused).await;
+        let mut endpoint = server.endpoint();
+        endpoint.credentials.password = Some("hunter2".to_owned().into());
+        let mut nodes = Nodes::new(&config(vec![endpoint]));
+        for _ in 0..2 {
+            collect(&mut nodes).await;
+        }
+        server.follow(Script::default());
+        // The pause after the second failure is real time: a reload with another user ends it.
+        let mut endpoint = server.endpoint();
+        endpoint.credentials.username = Some("other".into());
+        nodes.adopt(&config(vec![endpoint]));
+        for _ in 0..2 {
+            collect(&mut nodes).await;
+        }
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let messages: Vec<&str> =
+            text.lines().map(|line| if line.contains("is down") { "down" } else { "up" }).collect();
+        assert_eq!(messages, ["down", "up"], "{text}");
+        assert!(text.contains("reason=auth") && !text.contains("hunter2"), "{text}");
+    }
+
     #[tokio::test]
     async fn a_new_list_keeps_unchanged_lines_and_counters_of_nodes_that_stay() {
         let server = ScriptedServer::start(Script::default()).await;
