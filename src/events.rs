@@ -1,0 +1,71 @@
+//! Log lines: one per change of state, none per poll. Fields first, so that they can be searched.
+
+use tracing::{debug, error, info, warn};
+
+use crate::detect::verdict::CacheVerdict;
+use crate::model::{CacheName, FailureReason, NodeName, Severity};
+
+/// A node stopped answering, or fails for another reason than before.
+pub fn node_down(cache: &CacheName, node: &NodeName, reason: FailureReason, detail: &str) {
+    warn!(%cache, cache_node = %node, %reason, detail, "node is down");
+}
+
+/// A node that was down answers again.
+pub fn node_up(cache: &CacheName, node: &NodeName) {
+    info!(%cache, cache_node = %node, "node is up again");
+}
+
+/// A cache's storm began, ended, or changed in severity.
+pub fn severity_changed(cache: &CacheName, from: Severity, verdict: &CacheVerdict) {
+    let types: Vec<&str> = verdict.storm_types.iter().map(|verdict| verdict.storm_type.as_str()).collect();
+    let (to, storm_types) = (verdict.severity, types.join(","));
+    let (affected, eligible) = (verdict.affected_nodes, verdict.eligible_nodes);
+    if to > from {
+        warn!(%cache, %from, %to, storm_types, affected, eligible, "severity rose");
+    } else {
+        info!(%cache, %from, %to, storm_types, affected, eligible, "severity fell");
+    }
+}
+
+/// Rounds of a cache start late, or on time again: the exporter has too little CPU for its fleet.
+pub fn pace_changed(cache: &CacheName, late: bool, late_seconds: f64) {
+    if late {
+        warn!(%cache, late_seconds, "rounds start late: too little CPU, or too many nodes for one exporter");
+    } else {
+        info!(%cache, "rounds start on time again");
+    }
+}
+
+/// The exporter suspects its own network, or no longer.
+pub fn isolation_changed(isolated: bool) {
+    if isolated {
+        error!("several caches are unreachable at once: suspecting our own network, severities hold");
+    } else {
+        info!("caches are reachable again: severities move");
+    }
+}
+
+/// A cache is polled from now on.
+pub fn cache_added(cache: &CacheName, nodes: usize) {
+    info!(%cache, nodes, "cache added");
+}
+
+/// A cache goes on with a changed configuration.
+pub fn cache_changed(cache: &CacheName, nodes: usize) {
+    info!(%cache, nodes, "cache changed");
+}
+
+/// A cache is no longer polled.
+pub fn cache_removed(cache: &CacheName) {
+    info!(%cache, "cache removed");
+}
+
+/// A cache's task panicked; it starts again without its memory.
+pub fn cache_task_failed(cache: &CacheName, cause: &str) {
+    error!(%cache, cause, "the cache's task failed and starts again without its history; please report this");
+}
+
+/// Tasks were still busy when the time for an orderly end was over.
+pub fn shutdown_overran(tasks: usize) {
+    debug!(tasks, "tasks were still busy at shutdown");
+}

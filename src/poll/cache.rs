@@ -1,0 +1,204 @@
+//! The task of one cache: round after round at a steady pace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use super::clock::{Clock, wall_unix_seconds};
+use super::isolation::Isolation;
+use super::round::Nodes;
+use super::tally::Tally;
+use crate::config::{CacheConfig, Config, Poll};
+use crate::detect::CacheDetector;
+use crate::detect::settings::Settings;
+use crate::detect::verdict::{CacheVerdict, Episode, Observation};
+use crate::events;
+use crate::model::{CacheName, NodeName, Severity};
+use crate::publish::{CacheSnapshot, Publisher};
+use crate::wire::TlsStore;
+
+/// What a cache's task has to do. Compared at a reload: equal plans disturb nothing.
+#[derive(Debug, PartialEq)]
+pub(super) struct Plan {
+    cache: Arc<CacheConfig>,
+    poll: Poll,
+    settings: Settings,
+}
+
+impl Plan {
+    pub(super) fn new(config: &Config, cache: &Arc<CacheConfig>) -> Self {
+        Self { cache: Arc::clone(cache), poll: config.poll, settings: config.detector_settings(cache) }
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.cache.nodes.len()
+    }
+}
+
+/// What the tasks of all caches have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) tls: TlsStore,
+    pub(super) clock: Clock,
+    pub(super) isolation: Isolation,
+}
+
+/// Judges a cache's rounds: settings in force, time, isolated, what was seen. A function, so that a
+/// test can put a judge of its own between collecting and publishing.
+pub(super) type Judge =
+    Box<dyn FnMut(&Settings, f64, bool, Vec<(NodeName, Observation)>) -> (CacheVerdict, Vec<Episode>) + Send>;
+
+/// The real judge: a detector that has seen nothing yet.
+pub(super) fn detector() -> Judge {
+    let mut detector: Option<(Settings, CacheDetector)> = None;
+    Box::new(move |settings, now, isolated, round| {
+        let (known, detector) =
+            detector.get_or_insert_with(|| (settings.clone(), CacheDetector::new(settings.clone())));
+        if known != settings {
+            *known = settings.clone();
+            detector.reconfigure(settings.clone());
+        }
+        let verdict = detector.observe(now, isolated, round);
+        (verdict, detector.episodes())
+    })
+}
+
+/// Runs rounds for ever: the first at once, the others in time with the clock. Takes new plans
+/// between rounds. May be dropped at any point.
+pub(super) async fn run(shared: Arc<Shared>, mut plans: watch::Receiver<Arc<Plan>>, judge: Judge) {
+    let plan = Arc::clone(&plans.borrow_and_update());
+    let mut ticks = ticks(&shared.clock, &plan);
+    let mut cache = Cache { nodes: Nodes::new(&plan.cache), plan, judge, tally: Tally::default(), late: false, shared };
+    cache.round().await;
+    loop {
+        tokio::select! {
+            changed = plans.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let plan = Arc::clone(&plans.borrow_and_update());
+                if plan.poll.interval != cache.plan.poll.interval {
+                    ticks = self::ticks(&cache.shared.clock, &plan);
+                }
+                cache.nodes.adopt(&plan.cache);
+                cache.plan = plan;
+            }
+            due = ticks.tick() => {
+                cache.note_pace(due);
+                cache.round().await;
+            }
+        }
+    }
+}
+
+struct Cache {
+    plan: Arc<Plan>,
+    nodes: Nodes,
+    judge: Judge,
+    tally: Tally,
+    late: bool,
+    shared: Arc<Shared>,
+}
+
+impl Cache {
+    async fn round(&mut self) {
+        let Shared { publisher, tls, clock, isolation } = &*self.shared;
+        let name = &self.plan.cache.name;
+        // The round's time is its start: the nodes are asked at a fixed distance from it, while its
+        // end moves by the whole deadline when a node hangs, and every rate would move with it.
+        let now = clock.seconds(Instant::now());
+        let collected = self.nodes.collect(name, tls, self.plan.poll.timeout).await;
+        let isolated = isolation.report(name, collected.cut_off, publisher);
+        for took in collected.took {
+            self.tally.poll_duration_seconds.observe(took.as_secs_f64());
+        }
+        let settings = &self.plan.settings;
+        let (verdict, episodes) = (self.judge)(settings, now, isolated, collected.observations);
+        self.tally.count(now, settings.timing.time_scale, &episodes);
+        let before = publisher.fleet().caches.get(name).map_or(Severity::None, |cache| cache.verdict.severity);
+        if verdict.severity != before {
+            events::severity_changed(name, before, &verdict);
+        }
+        publisher.publish(self.snapshot(verdict, episodes));
+    }
+
+    fn snapshot(&self, verdict: CacheVerdict, episodes: Vec<Episode>) -> CacheSnapshot {
+        let CacheConfig { name, thresholds, .. } = &*self.plan.cache;
+        CacheSnapshot {
+            cache: name.clone(),
+            time_unix: wall_unix_seconds(),
+            detector_to_unix: self.shared.clock.to_unix(),
+            thresholds: Arc::clone(thresholds),
+            verdict: Arc::new(verdict),
+            episodes: episodes.into(),
+            episodes_total: self.tally.episodes_total,
+            detection_delay_seconds: self.tally.detection_delay_seconds.clone(),
+            episode_duration_seconds: self.tally.episode_duration_seconds.clone(),
+            poll_duration_seconds: self.tally.poll_duration_seconds.clone(),
+            nodes: self.nodes.snapshots(),
+        }
+    }
+
+    /// A round that starts more than half an interval late says that the one before took too long.
+    fn note_pace(&mut self, due: Instant) {
+        let lateness = due.elapsed();
+        let late = lateness > self.plan.poll.interval / 2;
+        if late != self.late {
+            self.late = late;
+            events::pace_changed(&self.plan.cache.name, late, lateness.as_secs_f64());
+        }
+    }
+}
+
+/// Ticks at the cache's own phase of the clock. A tick that is missed is skipped, not made up for.
+fn ticks(clock: &Clock, plan: &Plan) -> Interval {
+    let (now, period) = (Instant::now(), plan.poll.interval);
+    let wait = until_tick(clock.seconds(now), period.as_secs_f64(), phase(&plan.cache.name));
+    let mut ticks = interval_at(now + Duration::from_secs_f64(wait), period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
+/// Seconds from `now` to the next tick, which are at `(k + phase)·period`. At least half a period: a
+/// round follows that one closely enough to divide by.
+fn until_tick(now: f64, period: f64, phase: f64) -> f64 {
+    let wait = (phase * period - now).rem_euclid(period);
+    if wait < period / 2.0 { wait + period } else { wait }
+}
+
+/// Where in the interval a cache's ticks lie, 0–1: a hash of its name (FNV-1a), so that the caches of
+/// a fleet are spread and each keeps its place over restarts.
+fn phase(cache: &CacheName) -> f64 {
+    let hash = cache
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    // FNV leaves names that differ in their last letter close together; the golden ratio parts them.
+    (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as f64 / 65_536.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_lie_at_the_phase_and_not_too_close() {
+        for (now, wait) in [(100.0, 6.0), (101.0, 5.0), (103.0, 3.0), (103.5, 2.5), (104.0, 7.0), (106.0, 5.0)] {
+            assert_eq!(until_tick(now, 5.0, 0.2), wait, "{now}");
+        }
+    }
+
+    #[test]
+    fn phases_are_fixed_and_spread() {
+        let phases: Vec<f64> = (0..100).map(|index| phase(&format!("cache-{index}").into())).collect();
+        assert!(phases.iter().all(|phase| (0.0..1.0).contains(phase)));
+        for quarter in 0..4 {
+            let within = phases.iter().filter(|phase| (**phase * 4.0) as usize == quarter).count();
+            assert!((10..=40).contains(&within), "quarter {quarter}: {within} of 100");
+        }
+        assert_eq!(phase(&"sessions".into()), phase(&"sessions".into()));
+    }
+}

@@ -1,0 +1,317 @@
+//! All caches: their tasks started, changed and stopped as the configuration says.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cache::{self, Judge, Plan, Shared};
+use super::clock::Clock;
+use super::isolation::Isolation;
+use crate::config::Config;
+use crate::events;
+use crate::model::CacheName;
+use crate::publish::Publisher;
+use crate::wire::TlsStore;
+
+/// How long the tasks have to end.
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Pause before a task that panicked starts again, so that one that always does burns no CPU.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// Polls the whole fleet: one task per cache.
+#[derive(Debug)]
+pub struct FleetPoller {
+    shared: Arc<Shared>,
+    caches: BTreeMap<CacheName, CacheTask>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    judge: fn() -> Judge,
+}
+
+#[derive(Debug)]
+struct CacheTask {
+    plan: watch::Sender<Arc<Plan>>,
+    stop: CancellationToken,
+}
+
+impl FleetPoller {
+    /// Starts polling; the first rounds begin at once. Ends when `stop` is cancelled: await
+    /// [`FleetPoller::stop`] then. Must be called within a runtime.
+    #[must_use]
+    pub fn start(config: &Config, publisher: Arc<Publisher>, stop: &CancellationToken) -> Self {
+        Self::start_with(config, publisher, stop, cache::detector)
+    }
+
+    fn start_with(config: &Config, publisher: Arc<Publisher>, stop: &CancellationToken, judge: fn() -> Judge) -> Self {
+        let shared =
+            Shared { publisher, tls: TlsStore::default(), clock: Clock::set_now(), isolation: Isolation::default() };
+        let mut fleet = Self {
+            shared: Arc::new(shared),
+            caches: BTreeMap::new(),
+            tasks: TaskTracker::new(),
+            stop: stop.child_token(),
+            judge,
+        };
+        fleet.apply(config);
+        fleet
+    }
+
+    /// Goes over to another configuration. Caches that are equal in both are not disturbed; in the
+    /// others, nodes that are equal in both keep connection and history. New connections read the
+    /// TLS files anew.
+    pub fn apply(&mut self, config: &Config) {
+        let Shared { publisher, tls, isolation, .. } = &*self.shared;
+        tls.forget();
+        let names: Vec<CacheName> = config.caches.iter().map(|cache| cache.name.clone()).collect();
+        self.caches.retain(|name, task| {
+            let stays = names.contains(name);
+            if !stays {
+                task.stop.cancel();
+                events::cache_removed(name);
+            }
+            stays
+        });
+        publisher.expect(&names);
+        isolation.retain(&names, publisher);
+        for cache in &config.caches {
+            let plan = Plan::new(config, cache);
+            match self.caches.get(&cache.name) {
+                None => self.add(&cache.name, plan),
+                Some(task) => task.change(&cache.name, plan),
+            }
+        }
+    }
+
+    /// Stops polling and waits for the tasks to end, 1 s at most.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if timeout(STOP_TIME_MAX, self.tasks.wait()).await.is_err() {
+            events::shutdown_overran(self.tasks.len());
+        }
+    }
+
+    fn add(&mut self, name: &CacheName, plan: Plan) {
+        events::cache_added(name, plan.nodes());
+        let task = CacheTask { plan: watch::Sender::new(Arc::new(plan)), stop: self.stop.child_token() };
+        let (shared, plans, judge) = (Arc::clone(&self.shared), task.plan.subscribe(), self.judge);
+        let supervised = supervise(name.clone(), shared, plans, judge);
+        self.tasks.spawn(task.stop.clone().run_until_cancelled_owned(supervised));
+        self.caches.insert(name.clone(), task);
+    }
+}
+
+impl CacheTask {
+    fn change(&self, name: &CacheName, plan: Plan) {
+        if **self.plan.borrow() != plan {
+            events::cache_changed(name, plan.nodes());
+            self.plan.send_replace(Arc::new(plan));
+        }
+    }
+}
+
+/// Runs a cache's task, and again should it panic: a fault in one cache's numbers must not end the
+/// watch over the others.
+async fn supervise(name: CacheName, shared: Arc<Shared>, plans: watch::Receiver<Arc<Plan>>, judge: fn() -> Judge) {
+    loop {
+        let run = cache::run(Arc::clone(&shared), plans.clone(), judge());
+        // Unwind safe: nothing of the task is used again, and what tasks share is whole between calls.
+        match AssertUnwindSafe(run).catch_unwind().await {
+            Ok(()) => return,
+            Err(panic) => events::cache_task_failed(&name, panic_message(&*panic)),
+        }
+        sleep(RESTART_PAUSE).await;
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::config::{CacheConfig, Endpoint, Poll, RedisMetrics};
+    use crate::detect::verdict::CacheVerdict;
+    use crate::model::{FailureReason, Severity, SeverityMode};
+    use crate::wire::scripted::{Script, ScriptedServer};
+    use tokio::time::Instant;
+
+    fn config(interval: Duration, caches: Vec<(&str, Vec<Endpoint>)>) -> Config {
+        let cache = |(name, nodes): (&str, _)| {
+            let (thresholds, severity_mode) = (Arc::default(), SeverityMode::Nodes);
+            Arc::new(CacheConfig { name: name.into(), nodes, thresholds, severity_mode })
+        };
+        Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            poll: Poll { interval, timeout: interval },
+            timing: Default::default(),
+            redis_metrics: RedisMetrics::Core,
+            caches: caches.into_iter().map(cache).collect(),
+        }
+    }
+
+    /// Finds no storm; says as the eligible nodes how many rounds it has judged.
+    fn lenient() -> Judge {
+        let mut rounds = 0;
+        Box::new(move |_, now, isolated, _| {
+            rounds += 1;
+            (verdict(now, isolated, rounds), Vec::new())
+        })
+    }
+
+    fn verdict(time: f64, held: bool, eligible_nodes: usize) -> CacheVerdict {
+        CacheVerdict {
+            time,
+            severity: Severity::None,
+            affected_nodes: 0,
+            eligible_nodes,
+            affected_share: 0.0,
+            affected_share_traffic: 0.0,
+            recovering: false,
+            sustained: false,
+            provisional: false,
+            held,
+            storm_types: Vec::new(),
+            leading_type: None,
+            started: None,
+            loss_exposure: None,
+            refill_eta_seconds: None,
+            nodes: Vec::new(),
+        }
+    }
+
+    /// Rounds judged by the task that last published the cache; 0 before the first.
+    fn rounds(publisher: &Publisher, cache: &str) -> usize {
+        publisher.fleet().caches.get(cache).map_or(0, |cache| cache.verdict.eligible_nodes)
+    }
+
+    async fn until(what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition() {
+            assert!(Instant::now() < deadline, "still not: {what}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn start(config: &Config, judge: fn() -> Judge) -> (FleetPoller, Arc<Publisher>) {
+        let publisher = Arc::new(Publisher::default());
+        (FleetPoller::start_with(config, Arc::clone(&publisher), &CancellationToken::new(), judge), publisher)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_keep_their_pace() {
+        let interval = Duration::from_secs(5);
+        let (fleet, publisher) = start(&config(interval, vec![("a", vec![]), ("b", vec![])]), lenient);
+        assert!(!publisher.fleet().ready());
+        let begun = Instant::now();
+        until("first rounds", || publisher.fleet().ready()).await;
+        assert!(begun.elapsed() < Duration::from_millis(50), "the first round waits for nothing");
+
+        let times: Vec<f64> = {
+            let mut times = Vec::new();
+            for round in 2..=6 {
+                // Looks at 5 ms of paused time, at most one interval and a half away from the next round.
+                while rounds(&publisher, "a") < round {
+                    sleep(Duration::from_millis(5)).await;
+                }
+                times.push(publisher.fleet().caches["a"].verdict.time);
+            }
+            times
+        };
+        for pair in times.windows(2) {
+            assert!((pair[1] - pair[0] - 5.0).abs() < 0.01, "{times:?}");
+        }
+        fleet.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_reload_disturbs_only_what_it_changes() {
+        let [kept, changed, added] = [(); 3].map(|()| ScriptedServer::start(Script::default()));
+        let (kept, changed, added) = tokio::join!(kept, changed, added);
+        let interval = Duration::from_millis(250);
+        let before = config(
+            interval,
+            vec![("kept", vec![kept.endpoint()]), ("changed", vec![changed.endpoint()]), ("removed", vec![])],
+        );
+        let (mut fleet, publisher) = start(&before, lenient);
+        until("all caches", || publisher.fleet().ready()).await;
+
+        let after = config(
+            interval,
+            vec![
+                ("kept", vec![kept.endpoint()]),
+                ("changed", vec![changed.endpoint(), added.endpoint()]),
+                ("new", vec![]),
+            ],
+        );
+        fleet.apply(&after);
+        assert!(!publisher.fleet().caches.contains_key("removed"));
+        until("the new node and cache", || {
+            let fleet = publisher.fleet();
+            fleet.ready() && fleet.caches["changed"].nodes.iter().filter(|node| node.up).count() == 2
+        })
+        .await;
+        let (seen, judged) = (kept.commands().len(), rounds(&publisher, "changed"));
+        assert!(judged > 1, "the changed cache went on from what it knew");
+        until("more polls", || kept.commands().len() > seen + 4).await;
+        assert_eq!((kept.connections(), changed.connections(), added.connections()), (1, 1, 1));
+        assert!(!publisher.fleet().caches.contains_key("removed"));
+        fleet.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_stays_in_its_cache() {
+        fn panics_once() -> Judge {
+            static STARTS: AtomicUsize = AtomicUsize::new(0);
+            let start = STARTS.fetch_add(1, Ordering::SeqCst);
+            let mut judge = lenient();
+            Box::new(move |settings, now, isolated, round| {
+                assert!(start != 0, "a fault in the numbers");
+                judge(settings, now, isolated, round)
+            })
+        }
+        let (fleet, publisher) = start(&config(Duration::from_millis(50), vec![("a", vec![])]), panics_once);
+        until("the task is back", || rounds(&publisher, "a") > 1).await;
+        fleet.stop().await;
+    }
+
+    #[tokio::test]
+    async fn two_caches_without_a_network_are_our_own_fault() {
+        let hung = Script { hang: true, ..Script::default() };
+        let (a, b) = tokio::join!(ScriptedServer::start(hung.clone()), ScriptedServer::start(hung));
+        let caches = vec![("a", vec![a.endpoint()]), ("b", vec![b.endpoint()])];
+        let (fleet, publisher) = start(&config(Duration::from_millis(200), caches), lenient);
+        until("suspicion", || {
+            let fleet = publisher.fleet();
+            fleet.isolated && fleet.caches.values().any(|cache| cache.verdict.held)
+        })
+        .await;
+        let failures = publisher.fleet().caches["a"].nodes[0].failures;
+        assert!(failures[FailureReason::Timeout as usize] >= 1);
+        fleet.stop().await;
+    }
+
+    #[tokio::test]
+    async fn stops_at_once_in_mid_round() {
+        let server = ScriptedServer::start(Script { hang: true, ..Script::default() }).await;
+        let caches = vec![("a", vec![server.endpoint()])];
+        let (fleet, _publisher) = start(&config(Duration::from_secs(60), caches), lenient);
+        until("the poll is under way", || !server.commands().is_empty()).await;
+        let begun = Instant::now();
+        fleet.stop().await;
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+}

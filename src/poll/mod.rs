@@ -1,0 +1,14 @@
+//! The rounds: every cache's nodes asked at a steady pace, judged, published.
+
+mod backoff;
+mod cache;
+mod clock;
+pub mod connection;
+mod fleet;
+mod isolation;
+mod round;
+mod tally;
+
+pub use clock::Clock;
+pub use connection::{Answer, NodeLink, Outcome};
+pub use fleet::FleetPoller;

@@ -1,0 +1,284 @@
+//! One round: all nodes of a cache asked at once, done at the deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep_until};
+
+use super::clock::wall_unix_seconds;
+use super::connection::{Answer, NodeLink, Outcome};
+use super::isolation;
+use crate::config::{CacheConfig, Endpoint};
+use crate::detect::verdict::Observation;
+use crate::events;
+use crate::model::{CacheName, FailureReason, NodeName};
+use crate::parse::Sample;
+use crate::publish::NodeSnapshot;
+use crate::wire::TlsStore;
+
+/// Nodes asked at the same moment. More would make their answers queue up in front of us and count
+/// our own slowness as theirs.
+const BURST_NODES_MAX: usize = 64;
+
+/// The nodes of one cache, sorted by name.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug)]
+struct Node {
+    link: NodeLink,
+    /// What will be published of it; also our memory of how it was.
+    snapshot: NodeSnapshot,
+    /// Why it was down in the last round.
+    down: Option<FailureReason>,
+}
+
+/// What a round brought.
+#[derive(Debug)]
+pub(super) struct Collected {
+    /// Of every node, sorted by name.
+    pub(super) observations: Vec<(NodeName, Observation)>,
+    /// Durations of the polls that were answered.
+    pub(super) took: Vec<Duration>,
+    /// The round looks as if our own network were gone.
+    pub(super) cut_off: bool,
+}
+
+impl Nodes {
+    pub(super) fn new(config: &CacheConfig) -> Self {
+        let mut nodes = Self { nodes: Vec::new() };
+        nodes.adopt(config);
+        nodes
+    }
+
+    /// Goes over to a new list. An endpoint that is unchanged keeps its line; a node that is still
+    /// there under another endpoint (a new password) keeps its counters.
+    pub(super) fn adopt(&mut self, config: &CacheConfig) {
+        let mut before = std::mem::take(&mut self.nodes);
+        self.nodes = config
+            .nodes
+            .iter()
+            .map(|endpoint| match before.iter().position(|node| node.snapshot.node == endpoint.node) {
+                Some(index) => before.swap_remove(index).reached_by(endpoint),
+                None => Node::new(endpoint),
+            })
+            .collect();
+        self.nodes.sort_by(|a, b| a.snapshot.node.cmp(&b.snapshot.node));
+    }
+
+    /// Asks every node, none of them later than `timeout` after now.
+    pub(super) async fn collect(&mut self, cache: &CacheName, tls: &TlsStore, timeout: Duration) -> Collected {
+        let start = Instant::now();
+        let deadline = start + timeout;
+        let bursts = self.nodes.len().div_ceil(BURST_NODES_MAX).max(1) as u32;
+        let polls = self.nodes.iter_mut().enumerate().map(|(index, node)| {
+            let burst = (index / BURST_NODES_MAX) as u32;
+            let at = start + timeout / 2 * burst / bursts;
+            async move {
+                if burst > 0 {
+                    sleep_until(at).await;
+                }
+                node.poll(cache, tls, deadline).await
+            }
+        });
+        let (observations, took): (_, Vec<Option<Duration>>) = join_all(polls).await.into_iter().unzip();
+        let cut_off = isolation::cut_off(self.nodes.iter().map(|node| node.down));
+        Collected { observations, took: took.into_iter().flatten().collect(), cut_off }
+    }
+
+    /// The nodes as of the last round, sorted by name.
+    pub(super) fn snapshots(&self) -> Vec<NodeSnapshot> {
+        self.nodes.iter().map(|node| node.snapshot.clone()).collect()
+    }
+}
+
+impl Node {
+    fn new(endpoint: &Endpoint) -> Self {
+        let snapshot = NodeSnapshot {
+            node: endpoint.node.clone(),
+            up: false,
+            last_poll_unix: None,
+            sample: None,
+            info: None,
+            failures: [0; FailureReason::ALL.len()],
+        };
+        Self { link: NodeLink::new(endpoint.clone()), snapshot, down: None }
+    }
+
+    fn reached_by(mut self, endpoint: &Endpoint) -> Self {
+        if self.link.endpoint() != endpoint {
+            self.link = NodeLink::new(endpoint.clone());
+        }
+        self
+    }
+
+    async fn poll(
+        &mut self,
+        cache: &CacheName,
+        tls: &TlsStore,
+        deadline: Instant,
+    ) -> ((NodeName, Observation), Option<Duration>) {
+        let outcome = self.link.poll(tls, deadline).await;
+        let (observation, took) = match outcome {
+            Outcome::Answered(Answer { sample, text, took }) => {
+                if self.down.take().is_some() {
+                    events::node_up(cache, &self.snapshot.node);
+                }
+                self.snapshot.up = true;
+                self.snapshot.last_poll_unix = Some(wall_unix_seconds());
+                self.snapshot.sample = Some(Arc::new(Sample::clone(&sample)));
+                self.snapshot.info = Some(text);
+                (Observation::Up { sample, hot_key: None }, Some(took))
+            }
+            Outcome::Failed(error) => {
+                self.snapshot.failures[error.reason as usize] += 1;
+                if self.down != Some(error.reason) {
+                    events::node_down(cache, &self.snapshot.node, error.reason, &error.detail);
+                }
+                (self.fell(error.reason), None)
+            }
+            Outcome::Waiting(reason) => (self.fell(reason), None),
+        };
+        ((self.snapshot.node.clone(), observation), took)
+    }
+
+    fn fell(&mut self, reason: FailureReason) -> Observation {
+        self.down = Some(reason);
+        self.snapshot.up = false;
+        self.snapshot.sample = None;
+        self.snapshot.info = None;
+        Observation::Down(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SeverityMode;
+    use crate::wire::scripted::{Script, ScriptedServer, deserted};
+
+    fn config(nodes: Vec<Endpoint>) -> CacheConfig {
+        CacheConfig { name: "cache".into(), nodes, thresholds: Arc::default(), severity_mode: SeverityMode::Nodes }
+    }
+
+    async fn collect(nodes: &mut Nodes) -> Collected {
+        nodes.collect(&"cache".into(), &TlsStore::default(), Duration::from_millis(500)).await
+    }
+
+    #[tokio::test]
+    async fn a_hung_node_costs_the_deadline_and_nobody_else_anything() {
+        let well = ScriptedServer::start(Script::default()).await;
+        let hung = ScriptedServer::start(Script { hang: true, ..Script::default() }).await;
+        let (gone, begun) = (deserted().await, Instant::now());
+        let mut nodes = Nodes::new(&config(vec![hung.endpoint(), well.endpoint(), gone.clone()]));
+        let collected = collect(&mut nodes).await;
+        let elapsed = begun.elapsed();
+        assert!((Duration::from_millis(450)..Duration::from_millis(1500)).contains(&elapsed), "{elapsed:?}");
+        assert!(collected.observations.is_sorted_by_key(|(node, _)| node.clone()));
+        let of = |endpoint: &Endpoint| {
+            let found = collected.observations.iter().find(|(node, _)| *node == endpoint.node);
+            found.unwrap().1.clone()
+        };
+        assert!(matches!(of(&well.endpoint()), Observation::Up { .. }));
+        assert_eq!(of(&hung.endpoint()), Observation::Down(FailureReason::Timeout));
+        assert_eq!(of(&gone), Observation::Down(FailureReason::Refused));
+        assert_eq!(collected.took.len(), 1);
+        assert!(!collected.cut_off);
+    }
+
+    #[tokio::test]
+    async fn failures_count_attempts_not_rounds() {
+        let mut nodes = Nodes::new(&config(vec![deserted().await]));
+        for _ in 0..5 {
+            collect(&mut nodes).await;
+        }
+        let node = nodes.snapshots().remove(0);
+        assert_eq!(node.failures[FailureReason::Refused as usize], 2, "the others were pauses");
+        assert!(!node.up && node.sample.is_none() && node.info.is_none());
+    }
+
+    /// Log lines of the test that holds the guard.
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn logs_a_line_per_change_not_per_poll() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+
+        let refused = Script { auth: "-WRONGPASS no\r\n".into(), ..Script::default() };
+        let server = ScriptedServer::start(refused).await;
+        let mut endpoint = server.endpoint();
+        endpoint.credentials.password = Some("hunter2".to_owned().into());
+        let mut nodes = Nodes::new(&config(vec![endpoint]));
+        for _ in 0..2 {
+            collect(&mut nodes).await;
+        }
+        server.follow(Script::default());
+        // The pause after the second failure is real time: a reload with another user ends it.
+        let mut endpoint = server.endpoint();
+        endpoint.credentials.username = Some("other".into());
+        nodes.adopt(&config(vec![endpoint]));
+        for _ in 0..2 {
+            collect(&mut nodes).await;
+        }
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let messages: Vec<&str> =
+            text.lines().map(|line| if line.contains("is down") { "down" } else { "up" }).collect();
+        assert_eq!(messages, ["down", "up"], "{text}");
+        assert!(text.contains("reason=auth") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_new_list_keeps_unchanged_lines_and_counters_of_nodes_that_stay() {
+        let server = ScriptedServer::start(Script::default()).await;
+        let gone = deserted().await;
+        let mut nodes = Nodes::new(&config(vec![server.endpoint(), gone.clone()]));
+        collect(&mut nodes).await;
+
+        let mut renamed = gone.clone();
+        renamed.credentials.username = Some("other".into());
+        nodes.adopt(&config(vec![renamed, server.endpoint()]));
+        collect(&mut nodes).await;
+        assert_eq!(server.connections(), 1);
+        let refused = |nodes: &Nodes| {
+            let snapshots = nodes.snapshots();
+            snapshots.iter().map(|node| node.failures[FailureReason::Refused as usize]).sum::<u64>()
+        };
+        assert_eq!(refused(&nodes), 2);
+
+        nodes.adopt(&config(vec![server.endpoint()]));
+        assert_eq!((nodes.nodes.len(), refused(&nodes)), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn large_caches_are_sent_in_bursts_and_all_are_asked() {
+        let server = ScriptedServer::start(Script::default()).await;
+        let endpoints = (0..150).map(|index| {
+            let mut endpoint = server.endpoint();
+            endpoint.node = format!("node-{index:03}:1").into();
+            endpoint
+        });
+        let mut nodes = Nodes::new(&config(endpoints.collect()));
+        let begun = Instant::now();
+        let collected = nodes.collect(&"cache".into(), &TlsStore::default(), Duration::from_millis(1500)).await;
+        assert_eq!(collected.took.len(), 150);
+        // Three bursts in the first 0.75 s: the last leaves at 0.5 s.
+        assert!(begun.elapsed() >= Duration::from_millis(500));
+    }
+}

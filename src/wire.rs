@@ -1,0 +1,263 @@
+//! One connection to one server: connect, introduce ourselves, ask for `INFO`. The only `redis::`.
+//!
+//! One request is in flight at a time and nothing runs in the background. A connection on which
+//! anything went wrong must be dropped by its owner: after a timeout the late answer is still on
+//! its way and would be taken for the next one.
+
+mod error;
+mod limit;
+mod tls;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use crate::config::{Credentials, Endpoint, TlsOptions};
+use crate::model::{FailureReason, NodeName};
+pub use error::PollError;
+use error::{Fault, presentable};
+use limit::Limited;
+pub use tls::TlsStore;
+
+/// Name under which operators find us in `CLIENT LIST`.
+const CLIENT_NAME: &str = "cache-storm-exporter";
+
+/// Largest answer to one poll. INFO with commandstats is 5 to 30 KiB; a server that sends more than
+/// this is not telling us about itself.
+const REPLY_BYTES_MAX: usize = 4 << 20;
+
+/// Two commands, not one: before 7.0 INFO takes a single section. The default sections come first,
+/// `commandstats` may be refused on its own.
+static INFO_REQUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut request = redis::cmd("INFO").get_packed_command();
+    request.extend(redis::cmd("INFO").arg("commandstats").get_packed_command());
+    request
+});
+
+/// An open, authenticated connection.
+#[derive(Debug)]
+pub struct Connection {
+    node: NodeName,
+    stream: Either<TcpStream, Box<TlsStream<TcpStream>>>,
+    credentials: Credentials,
+}
+
+/// What a server said of itself.
+#[derive(Debug, Clone)]
+pub struct InfoReply {
+    /// Its `INFO`, default sections and, where permitted, `commandstats`.
+    pub text: Arc<str>,
+    /// From sending the question to having the answer.
+    pub took: Duration,
+}
+
+/// One reply, as far as we tell them apart.
+#[derive(Debug)]
+enum Reply {
+    Text(String),
+    Error { code: String, text: String },
+    Other,
+}
+
+impl Connection {
+    /// Connects, authenticates and names the connection, all before `deadline`.
+    ///
+    /// # Errors
+    /// Any [`FailureReason`] but `noperm`; a refused `CLIENT SETNAME` is tolerated.
+    pub async fn open(endpoint: &Endpoint, tls: &TlsStore, deadline: Instant) -> Result<Self, PollError> {
+        Self::open_faulty(endpoint, tls, deadline).await.map_err(|fault| fault.at(&endpoint.node))
+    }
+
+    /// Asks for `INFO` and `commandstats` in one round trip. After an error the connection is
+    /// of no more use.
+    ///
+    /// # Errors
+    /// `timeout` at the deadline, `noperm` and the like as the server refuses, `too_large` past
+    /// 4 MiB, `protocol` and `io` for what is no answer at all.
+    pub async fn info(&mut self, deadline: Instant) -> Result<InfoReply, PollError> {
+        let sent = Instant::now();
+        let replies = within(deadline, "waiting for INFO", self.exchange(&INFO_REQUEST)).await;
+        let password = self.credentials.expose_password();
+        let text = replies.and_then(|[info, commandstats]| info_text(info, commandstats, password));
+        text.map(|text| InfoReply { text, took: sent.elapsed() }).map_err(|fault| fault.at(&self.node))
+    }
+
+    async fn open_faulty(endpoint: &Endpoint, tls: &TlsStore, deadline: Instant) -> Result<Self, Fault> {
+        let tcp = connect(endpoint, deadline).await?;
+        let stream = match &endpoint.tls {
+            None => Either::Left(tcp),
+            Some(options) => Either::Right(Box::new(encrypt(tcp, endpoint, options, tls, deadline).await?)),
+        };
+        let mut connection = Self { node: endpoint.node.clone(), stream, credentials: endpoint.credentials.clone() };
+        within(deadline, "introducing ourselves", connection.introduce()).await?;
+        Ok(connection)
+    }
+
+    /// AUTH, where there is a password, and CLIENT SETNAME, in one write.
+    async fn introduce(&mut self) -> Result<(), Fault> {
+        let mut name = redis::cmd("CLIENT");
+        name.arg("SETNAME").arg(CLIENT_NAME);
+        let name = name.get_packed_command();
+        // The reply to SETNAME is not looked at: restricted users may not name themselves, and some
+        // services know no CLIENT. That is no reason not to poll.
+        let Some(mut request) = auth_request(&self.credentials) else {
+            return self.exchange::<1>(&name).await.map(|_| ());
+        };
+        request.extend(name);
+        match self.exchange::<2>(&request).await? {
+            [Reply::Error { code, text }, _] => Err(Fault::from_auth_reply(&code, &text)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn exchange<const N: usize>(&mut self, request: &[u8]) -> Result<[Reply; N], Fault> {
+        exchange(&mut self.stream, request, self.credentials.expose_password()).await
+    }
+}
+
+/// Sends `request` and reads its `N` replies.
+async fn exchange<const N: usize>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+    password: Option<&str>,
+) -> Result<[Reply; N], Fault> {
+    // A server without room says so and hangs up: its words may lie in our buffer although the
+    // write fails, so they are read in any case.
+    let unsent = write(stream, request).await.err();
+    let mut limited = Limited::new(stream, REPLY_BYTES_MAX);
+    let mut decoder = Default::default();
+    let mut replies = [const { Reply::Other }; N];
+    for (index, reply) in replies.iter_mut().enumerate() {
+        *reply = match redis::parse_redis_value_async(&mut decoder, &mut limited).await {
+            Ok(value) => Reply::from(value),
+            Err(syntax) => {
+                return Err(match unsent.or(limited.fault) {
+                    Some(error) => Fault::from_io(&error),
+                    None => {
+                        let text = presentable(&syntax.to_string(), password);
+                        Fault::new(FailureReason::Protocol, format!("what answers does not speak RESP: {text}"))
+                    }
+                });
+            }
+        };
+        // Nothing more is coming: the server refused the connection, not the command.
+        if let (0, Reply::Error { code, text }) = (index, &*reply)
+            && let fault = Fault::from_reply(code, text, password)
+            && (fault.reason == FailureReason::MaxClients || code == "DENIED")
+        {
+            return Err(fault);
+        }
+    }
+    if !decoder.buffer().is_empty() {
+        return Err(Fault::new(FailureReason::Protocol, "the server sent more than it was asked for"));
+    }
+    Ok(replies)
+}
+
+impl From<redis::Value> for Reply {
+    fn from(value: redis::Value) -> Self {
+        match value {
+            redis::Value::BulkString(bytes) => Self::Text(
+                String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            ),
+            redis::Value::SimpleString(text) | redis::Value::VerbatimString { text, .. } => Self::Text(text),
+            redis::Value::ServerError(error) => {
+                Self::Error { code: error.code().to_owned(), text: error.details().unwrap_or_default().to_owned() }
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The whole text, from the reply to `INFO` and the one to `INFO commandstats`.
+fn info_text(info: Reply, commandstats: Reply, password: Option<&str>) -> Result<Arc<str>, Fault> {
+    let mut text = match info {
+        Reply::Text(text) if text.contains(':') => text,
+        Reply::Error { code, text } => return Err(Fault::from_reply(&code, &text, password)),
+        Reply::Text(_) | Reply::Other => {
+            return Err(Fault::new(FailureReason::Protocol, "INFO was answered, but not with fields"));
+        }
+    };
+    if let Reply::Text(commandstats) = commandstats {
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&commandstats);
+    }
+    Ok(Arc::from(text))
+}
+
+fn auth_request(credentials: &Credentials) -> Option<Vec<u8>> {
+    let password = credentials.expose_password()?;
+    let mut auth = redis::cmd("AUTH");
+    if let Some(username) = &credentials.username {
+        auth.arg(username);
+    }
+    auth.arg(password);
+    Some(auth.get_packed_command())
+}
+
+async fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Fault> {
+    let host = (endpoint.host.as_str(), endpoint.port);
+    let addresses: Vec<SocketAddr> = match timeout_at(deadline, lookup_host(host)).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return Err(Fault::new(FailureReason::Dns, format!("the name does not resolve: {error}"))),
+        Err(_) => return Err(Fault::new(FailureReason::Dns, "the name was not resolved before the deadline")),
+    };
+    if addresses.is_empty() {
+        return Err(Fault::new(FailureReason::Dns, "the name resolves to no address"));
+    }
+    let tcp = within(deadline, "connecting", async {
+        TcpStream::connect(&*addresses).await.map_err(|error| Fault::from_io(&error))
+    })
+    .await?;
+    tcp.set_nodelay(true).map_err(|error| Fault::from_io(&error))?;
+    Ok(tcp)
+}
+
+async fn encrypt(
+    tcp: TcpStream,
+    endpoint: &Endpoint,
+    options: &TlsOptions,
+    tls: &TlsStore,
+    deadline: Instant,
+) -> Result<TlsStream<TcpStream>, Fault> {
+    let fault = |detail: String| Fault::new(FailureReason::Tls, detail);
+    let config = tls.client_config(options).map_err(fault)?;
+    let name = options.server_name.as_ref().unwrap_or(&endpoint.host);
+    let name = ServerName::try_from(name.clone())
+        .map_err(|_| fault(format!("`{name}` cannot be a certificate's name; set server_name")))?;
+    within(deadline, "shaking hands over TLS", async {
+        TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
+            fault(format!("no TLS with this server: {error}; check its certificate, ca_file and server_name"))
+        })
+    })
+    .await
+}
+
+async fn write(stream: &mut (impl AsyncWrite + Unpin), request: &[u8]) -> io::Result<()> {
+    stream.write_all(request).await?;
+    stream.flush().await
+}
+
+async fn within<T>(deadline: Instant, doing: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    match timeout_at(deadline, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Fault::new(FailureReason::Timeout, format!("the deadline passed while {doing}"))),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
+mod tests;
