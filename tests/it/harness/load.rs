@@ -193,3 +193,22 @@ impl Shared {
         marks.push(Mark { unix: unix_now(), hits: last.hits + hits, misses: last.misses + misses });
     }
 }
+
+/// The yardstick itself: the clients count what the server counts.
+#[tokio::test]
+async fn the_clients_count_is_the_servers() {
+    let redis = super::redis::Redis::start(&[]).await;
+    redis.fill(2_000).await;
+    let traffic = Traffic { lookups_per_second: 1_000.0, keys: Keys::zipf(3_000, 0.9), ..Traffic::default() };
+    let load = Load::start(redis.port, traffic);
+    super::eventually("3,000 lookups in about three seconds", Duration::from_secs(5), async || {
+        redis.info("keyspace_hits").await + redis.info("keyspace_misses").await >= 3_000.0
+    })
+    .await;
+    load.task.abort();
+    sleep(5 * TICK).await;
+    let (hits, misses) = (redis.info("keyspace_hits").await, redis.info("keyspace_misses").await);
+    let counted = load.hit_ratio(0.0, f64::MAX);
+    assert!((counted - hits / (hits + misses)).abs() < 0.005, "counted {counted}, server {hits} and {misses}");
+    assert!(misses > 100.0 && hits > misses, "absent keys and some that had to be refilled");
+}
