@@ -111,6 +111,16 @@ impl Exporter {
         nodes.clone().find(|entry| entry["node"] == node).unwrap_or_else(|| panic!("no {node} in {body}")).clone()
     }
 
+    /// Writes another configuration in place of the first.
+    pub(crate) fn rewrite_config(&self, config: &str) {
+        write_config(&self.directory, config);
+    }
+
+    /// Asks it by signal to reload.
+    pub(crate) fn hang_up(&self) {
+        signal(self.process.id(), "HUP");
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap()

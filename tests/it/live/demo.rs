@@ -1,5 +1,7 @@
 //! The newcomer's first minute.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::eventually;
@@ -62,7 +64,9 @@ async fn demo_shows_every_family_and_a_storm_that_comes_and_goes() {
     };
     let watched = tokio::time::timeout(Duration::from_secs(15), eventually("families", Duration::MAX, wait)).await;
     assert!(watched.is_ok(), "still missing after 15 s: {missing:?}");
-    assert!(exporter.metrics().await.all("cache_storm_node_up", &[]).count() >= 4, "several nodes");
+    let metrics = exporter.metrics().await;
+    assert!(metrics.all("cache_storm_node_up", &[]).count() >= 4, "several nodes");
+    assert_eq!(promtool_check(&metrics.text), "", "promtool has nothing to say");
 
     let worst = async || {
         let metrics = exporter.metrics().await;
@@ -70,4 +74,18 @@ async fn demo_shows_every_family_and_a_storm_that_comes_and_goes() {
     };
     eventually("a storm", Duration::from_secs(45), async || worst().await > 0.0).await;
     eventually("its end", Duration::from_secs(60), async || worst().await == 0.0).await;
+}
+
+/// What `promtool check metrics` says, errors and warnings alike.
+fn promtool_check(text: &str) -> String {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("promtool must be installed (`make test` does that): {error}"));
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }

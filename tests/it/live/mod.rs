@@ -5,6 +5,7 @@
 mod demo;
 mod hang;
 mod quiet;
+mod reload;
 mod secrets;
 mod signals;
 mod storms;
