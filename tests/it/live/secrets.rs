@@ -59,6 +59,14 @@ async fn a_refused_configuration_does_not_quote_the_password() {
         assert_eq!(outcome.code, Some(78), "{}", outcome.output);
         assert_clean("error", &outcome.output);
     }
+    for flags in [&["check", "--redis"][..], &["check", "--rediss"], &["report", "--url"], &[]] {
+        for scheme in ["redis", "http"] {
+            let url = format!("{scheme}://exporter:{url}@127.0.0.1:1");
+            let outcome = run("", &[flags, &[url.as_str()]].concat(), &[]).await;
+            assert_ne!(outcome.code, Some(0), "{}", outcome.output);
+            assert_clean("error", &outcome.output);
+        }
+    }
 }
 
 /// Six caches of one node: the right and the wrong password by each of the three ways.
