@@ -1,0 +1,33 @@
+# `make` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint bench audit fuzz
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: ## a simulated fleet with storms, no Redis needed: http://localhost:9736
+	cargo run --locked -- demo
+
+run: ## serve with defaults: redis://127.0.0.1:6379; CONFIG=file for your own
+	cargo run --locked -- serve $(if $(CONFIG),--config $(CONFIG))
+
+test: ## every test; installs what they need on Debian and Ubuntu
+	tests/install-tools.sh
+	tests/run.sh
+
+lint: ## formatting, clippy and rustdoc, warnings denied
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+bench: ## cost of polling for a real redis-server and for us (optimised build, minutes)
+	tests/install-tools.sh
+	cargo bench --locked --bench poll_cost
+
+audit: ## licences, advisories, duplicates; needs cargo-deny and the network
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
+	cargo deny check
+
+fuzz: ## ten minutes of hostile INFO; needs cargo-fuzz and a nightly toolchain
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install --locked cargo-fuzz"; exit 1; }
+	cargo +nightly fuzz run info -- -max_total_time=600

@@ -1,0 +1,11 @@
+//! The built binary against real servers under load.
+//!
+//! Durations: a test that sets `time_scale: S` judges every duration of the detector divided by S.
+
+mod demo;
+mod hang;
+mod quiet;
+mod reload;
+mod secrets;
+mod signals;
+mod storms;

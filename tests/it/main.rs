@@ -1,0 +1,9 @@
+//! Integration tests: the built binary against real servers, and the rules of the repository.
+#![allow(clippy::unwrap_used, reason = "a test stops where its premise fails")]
+#![allow(clippy::print_stderr, reason = "the runner shows it beside a failure")]
+
+mod captures;
+mod harness;
+mod live;
+mod readme;
+mod tidy;
