@@ -1,12 +1,22 @@
 //! Wiring: reads the configuration and hands each command what it needs. No logic of its own.
 
+mod live;
+mod report;
+
 use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::cli::{CheckArgs, Command, Common, DemoArgs, LogFormat, ReplayArgs, ReportArgs, ServeArgs};
+use crate::check;
+use crate::cli::{Command, Common, LogFormat, ReplayArgs};
 use crate::config::{self, Config, ConfigErrors, Overrides};
 use crate::exit::ExitStatus;
+use crate::replay::{Recording, ReplayError};
+
+/// Time that threads stuck in a name look-up get at the end.
+const THREADS_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Why a command could not do its work.
 #[derive(Debug, Error)]
@@ -17,16 +27,45 @@ pub enum AppError {
     /// The runtime could not start.
     #[error("start runtime: {0}")]
     Runtime(std::io::Error),
-    /// The command is not there yet.
-    #[error("{0} is not supported in this release")]
-    Unsupported(&'static str),
+    /// Nobody can be served.
+    #[error("listen on {address}: {source}; choose another address with --listen or `listen`")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Serving broke off.
+    #[error("serve HTTP: {0}")]
+    Serve(std::io::Error),
+    /// The exporter's own metrics are faulty.
+    #[error("register own metrics: {0}")]
+    Metrics(#[from] crate::metrics::RegisterError),
+    /// Signals cannot be listened to.
+    #[error("listen to signals: {0}")]
+    Signals(std::io::Error),
+    /// A running exporter did not give its report.
+    #[error("ask {url} for its report: {reason}; expected a running exporter, as http://HOST:9736")]
+    Ask {
+        /// Where.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A recording was refused.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The result cannot be written.
+    #[error("write result: {0}")]
+    Output(#[from] std::io::Error),
 }
 
 impl AppError {
     fn status(&self) -> ExitStatus {
         match self {
             Self::Config(_) => ExitStatus::Config,
-            Self::Runtime(_) | Self::Unsupported(_) => ExitStatus::Failed,
+            Self::Ask { .. } => ExitStatus::Unreachable,
+            _ => ExitStatus::Failed,
         }
     }
 }
@@ -35,8 +74,14 @@ impl AppError {
 #[must_use]
 pub fn run(command: Command) -> ExitStatus {
     let format = command.common().log_format;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime);
-    runtime.and_then(|runtime| runtime.block_on(dispatch(command))).unwrap_or_else(|error| {
+    let result = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime).and_then(
+        |runtime| {
+            let result = runtime.block_on(dispatch(command));
+            runtime.shutdown_timeout(THREADS_TIME_MAX);
+            result
+        },
+    );
+    result.unwrap_or_else(|error| {
         complain(format, &error);
         error.status()
     })
@@ -47,27 +92,50 @@ async fn dispatch(command: Command) -> Result<ExitStatus, AppError> {
     match command {
         Command::Serve(args) => {
             let config = configure(&args.common, &overrides)?;
-            serve(args, config).await
+            let again = move || configure(&args.common, &overrides);
+            live::run(config, args.web.enable_lifecycle, None, again).await
         }
         Command::Demo(args) => {
-            let config = configure(&args.common, &overrides)?;
-            demo(args, config).await
+            let base = configure(&args.common, &overrides)?;
+            let (fleet, config, notice) = live::demo(&args, base).await?;
+            let again = config.clone();
+            let status = live::run(config, false, Some(notice), move || Ok(again.clone())).await;
+            drop(fleet);
+            status
         }
         Command::Check(args) => {
             let config = configure(&args.common, &overrides)?;
-            check(args, config).await
+            let (text, status) = check::check(&config).await;
+            std::io::stdout().lock().write_all(text.as_bytes())?;
+            Ok(status)
         }
         // A running exporter has its own configuration; ours would only stand in the way.
-        Command::Report(args) if args.url.is_some() => report(args, None).await,
+        Command::Report(args) if args.url.is_some() => report::run(&args, None).await,
         Command::Report(args) => {
             let config = configure(&args.common, &overrides)?;
-            report(args, Some(config)).await
+            report::run(&args, Some(config)).await
         }
         Command::Replay(args) => {
             let config = configure(&args.common, &overrides)?;
-            replay(args, config).await
+            replay(&args, &config)
         }
     }
+}
+
+/// Every file is read before the first verdict: a bad one among many must not show after minutes of output.
+fn replay(args: &ReplayArgs, config: &Config) -> Result<ExitStatus, AppError> {
+    let recordings = args.files.iter().map(|file| Recording::open(file)).collect::<Result<Vec<_>, _>>()?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for mut recording in recordings {
+        if let Some(every) = args.every {
+            recording.thin(every);
+        }
+        let mut settings = config.recording_settings(&recording.cache);
+        settings.timing.time_scale = args.time_scale.unwrap_or(settings.timing.time_scale);
+        recording.run(settings, &mut out)?;
+    }
+    out.flush()?;
+    Ok(ExitStatus::Fine)
 }
 
 /// Reads the configuration that a command line asks for; again at every reload.
@@ -89,42 +157,3 @@ fn complain(format: LogFormat, error: &AppError) {
     }
 }
 
-/// Polls the configured caches and serves what it sees, until told to stop.
-///
-/// # Errors
-/// What kept it from starting.
-pub async fn serve(_args: ServeArgs, _config: Config) -> Result<ExitStatus, AppError> {
-    Err(AppError::Unsupported("serve"))
-}
-
-/// Serves an embedded fleet on which storms break out.
-///
-/// # Errors
-/// What kept it from starting.
-pub async fn demo(_args: DemoArgs, _config: Config) -> Result<ExitStatus, AppError> {
-    Err(AppError::Unsupported("demo"))
-}
-
-/// Looks at every node once and says what it can give.
-///
-/// # Errors
-/// What kept it from looking; a node that is not usable is no error but a status.
-pub async fn check(_args: CheckArgs, _config: Config) -> Result<ExitStatus, AppError> {
-    Err(AppError::Unsupported("check"))
-}
-
-/// Prints the report of a running exporter, or of its own sampling if it is given a configuration.
-///
-/// # Errors
-/// What kept it from reporting.
-pub async fn report(_args: ReportArgs, _config: Option<Config>) -> Result<ExitStatus, AppError> {
-    Err(AppError::Unsupported("report"))
-}
-
-/// Judges recorded samples.
-///
-/// # Errors
-/// What kept it from reading them.
-pub async fn replay(_args: ReplayArgs, _config: Config) -> Result<ExitStatus, AppError> {
-    Err(AppError::Unsupported("replay"))
-}

@@ -1,6 +1,10 @@
 //! Log lines: one per change of state, none per poll. Fields first, so that they can be searched.
 
+use std::net::SocketAddr;
+
 use tracing::{debug, error, info, warn};
+
+use crate::config::ConfigErrors;
 
 use crate::detect::verdict::CacheVerdict;
 use crate::model::{CacheName, FailureReason, NodeName, Severity};
@@ -68,4 +72,31 @@ pub fn cache_task_failed(cache: &CacheName, cause: &str) {
 /// Tasks were still busy when the time for an orderly end was over.
 pub fn shutdown_overran(tasks: usize) {
     debug!(tasks, "tasks were still busy at shutdown");
+}
+
+/// HTTP is being served.
+pub fn serving(address: SocketAddr) {
+    info!(%address, version = env!("CARGO_PKG_VERSION"), "serving http://{address}/");
+}
+
+/// A reload asked for another address.
+pub fn listen_needs_restart(address: SocketAddr) {
+    warn!(%address, "`listen` changed: takes effect at the next start");
+}
+
+/// A configuration was taken.
+pub fn reloaded(caches: usize) {
+    info!(caches, "configuration reloaded");
+}
+
+/// A configuration was refused; the older one stays in force.
+pub fn reload_refused(errors: &ConfigErrors) {
+    for error in errors.iter() {
+        error!(%error, "configuration refused, the older one stays in force");
+    }
+}
+
+/// The process was told to end.
+pub fn stopping() {
+    info!("stopping");
 }

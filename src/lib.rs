@@ -1,6 +1,7 @@
 //! Sees cache miss storms on Redis and Valkey fleets, names their type and shows the evidence.
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod detect;

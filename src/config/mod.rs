@@ -32,6 +32,8 @@ pub struct Config {
     pub poll: Poll,
     /// Durations of detection.
     pub timing: Timing,
+    /// General thresholds: those of a cache that overrides none.
+    pub thresholds: Arc<Thresholds>,
     /// Which `redis_*` families `/metrics` carries.
     pub redis_metrics: RedisMetrics,
     /// Caches, in the order written; names are unique.
@@ -103,6 +105,15 @@ pub struct TlsOptions {
 }
 
 impl Config {
+    /// Settings for a recording: those of the cache of its name, else the general ones.
+    #[must_use]
+    pub fn recording_settings(&self, name: &str) -> Settings {
+        match self.caches.iter().find(|cache| cache.name.as_str() == name) {
+            Some(cache) => self.detector_settings(cache),
+            None => Settings { thresholds: (*self.thresholds).clone(), timing: self.timing, ..Settings::default() },
+        }
+    }
+
     /// Settings of one cache's detector.
     #[must_use]
     pub fn detector_settings(&self, cache: &CacheConfig) -> Settings {

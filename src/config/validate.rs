@@ -24,16 +24,16 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
     let mut section = root.section();
     let listen = section.get("listen").and_then(|item| listen(&item)).unwrap_or(LISTEN);
     let poll = poll(section.section("poll"));
-    let global = thresholds(section.section("thresholds"), &Arc::default());
+    let thresholds = thresholds(section.section("thresholds"), &Arc::default());
     let timing = timing(section.section("detection"));
     let redis_metrics = metrics(section.section("metrics"));
-    let caches = caches::caches(section.get("caches"), &global, environment);
+    let caches = caches::caches(section.get("caches"), &thresholds, environment);
     // Keys of the contract that nothing acts on yet: silence would be a promise.
     for key in ["state_file", "hotkeys", "discovery", "shard", "planned"] {
         section.refuse(key, "is not supported in this release, leave it out");
     }
     section.finish();
-    Config { listen, poll, timing, redis_metrics, caches }
+    Config { listen, poll, timing, thresholds, redis_metrics, caches }
 }
 
 fn listen(item: &Item<'_>) -> Option<SocketAddr> {

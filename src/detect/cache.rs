@@ -1,10 +1,11 @@
 //! The detector of one cache: rounds in, verdicts out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::classify::Facts;
 use super::conclude::{self, Judged};
-use super::episode::{EpisodeEvent, Episodes, Lead};
+use super::episode::{Episodes, Lead};
 use super::indicator::{Indicators, Reference};
 use super::node::{Event, Node};
 use super::replication::Offsets;
@@ -90,13 +91,8 @@ impl CacheDetector {
 
     /// Episodes, newest first, at most 100; the running one is first.
     #[must_use]
-    pub fn episodes(&self) -> Vec<Episode> {
+    pub fn episodes(&self) -> Arc<[Episode]> {
         self.episodes.list()
-    }
-
-    /// What happened to episodes since the last call: to be counted once each.
-    pub fn take_events(&mut self) -> Vec<EpisodeEvent> {
-        self.episodes.take_events()
     }
 
     /// Judges one round. `now`: the round's time, seconds, larger than at the call before.

@@ -1,6 +1,7 @@
 //! One storm from onset to end, and which of its types is in the lead.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::conclude::Concluded;
 use super::settings::Durations;
@@ -53,78 +54,39 @@ impl Lead {
     }
 }
 
-/// Something to count once.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum EpisodeEvent {
-    /// A storm was announced, this many seconds after the last normal poll.
-    Announced {
-        /// Seconds.
-        delay: f64,
-    },
-    /// A storm counts under its type: at its end, or 90 s after its onset.
-    Counted {
-        /// The leading type then.
-        storm_type: StormType,
-    },
-    /// A storm ended.
-    Ended {
-        /// The leading type.
-        storm_type: StormType,
-        /// Seconds from onset to end.
-        duration: f64,
-    },
-}
-
 /// The running episode and those before it.
 #[derive(Debug, Default)]
 pub(crate) struct Episodes {
     running: Option<Episode>,
-    counted: bool,
     past: VecDeque<Episode>,
-    events: Vec<EpisodeEvent>,
+    /// Both, newest first; made anew only when something changed.
+    listed: Arc<[Episode]>,
 }
 
 impl Episodes {
-    pub(crate) fn list(&self) -> Vec<Episode> {
-        self.running.iter().chain(&self.past).cloned().collect()
-    }
-
-    pub(crate) fn take_events(&mut self) -> Vec<EpisodeEvent> {
-        std::mem::take(&mut self.events)
+    pub(crate) fn list(&self) -> Arc<[Episode]> {
+        Arc::clone(&self.listed)
     }
 
     /// Follows a round and completes its verdict. `ended`: how a node's part ended in this round, if one did.
     pub(crate) fn follow(&mut self, round: Concluded, ended: Option<EndReason>, durations: &Durations) -> CacheVerdict {
         let Concluded { mut verdict, onset } = round;
         if let Some((onset, last_normal)) = onset {
-            let episode = self.running.get_or_insert_with(|| {
-                self.counted = false;
-                self.events.push(EpisodeEvent::Announced { delay: verdict.time - last_normal });
-                begin(&verdict, onset, last_normal)
-            });
+            let episode = self.running.get_or_insert_with(|| begin(&verdict, onset, last_normal));
             update(episode, &verdict);
-            if !self.counted && verdict.time - episode.onset >= durations.counted_after {
-                self.counted = true;
-                self.events.push(EpisodeEvent::Counted { storm_type: episode.leading_type });
-            }
             verdict.started = Some(episode.onset);
             verdict.sustained = verdict.time - episode.onset >= durations.sustained;
-        } else if let Some(episode) = self.running.take() {
-            self.finish(episode, verdict.time, ended.unwrap_or(EndReason::Recovered));
+        } else if let Some(mut episode) = self.running.take() {
+            episode.ended = Some(verdict.time);
+            episode.end_reason = Some(ended.unwrap_or(EndReason::Recovered));
+            self.past.push_front(episode);
+            // The running episode takes a place of its own.
+            self.past.truncate(EPISODES_MAX - 1);
+        } else {
+            return verdict;
         }
+        self.listed = self.running.iter().chain(&self.past).cloned().collect();
         verdict
-    }
-
-    fn finish(&mut self, mut episode: Episode, now: f64, reason: EndReason) {
-        episode.ended = Some(now);
-        episode.end_reason = Some(reason);
-        if !self.counted {
-            self.events.push(EpisodeEvent::Counted { storm_type: episode.leading_type });
-        }
-        self.events.push(EpisodeEvent::Ended { storm_type: episode.leading_type, duration: now - episode.onset });
-        self.past.push_front(episode);
-        // The running episode takes a place of its own.
-        self.past.truncate(EPISODES_MAX - 1);
     }
 }
 

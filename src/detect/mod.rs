@@ -19,4 +19,3 @@ mod subject;
 pub mod verdict;
 
 pub use cache::CacheDetector;
-pub use episode::EpisodeEvent;

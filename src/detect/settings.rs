@@ -114,8 +114,6 @@ pub(crate) struct Durations {
     pub(crate) unknown_after: f64,
     /// A stronger type takes the lead only after this long.
     pub(crate) lead_hold: f64,
-    /// An episode is counted this long after its onset, or at its end.
-    pub(crate) counted_after: f64,
     /// Two polls further apart are not compared.
     pub(crate) longest_gap: f64,
 }
@@ -151,7 +149,6 @@ impl Durations {
             accepted: scaled(21_600.0),
             unknown_after: scaled(30.0),
             lead_hold: scaled(60.0),
-            counted_after: scaled(90.0),
             longest_gap: window.max(3.0 * poll),
         }
     }

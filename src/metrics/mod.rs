@@ -6,3 +6,6 @@ pub mod own;
 
 pub use encode::{Encoded, Encoder};
 pub use own::OwnMetrics;
+
+/// A metric that the library refuses: a fault of the program.
+pub type RegisterError = prometheus::Error;

@@ -49,7 +49,7 @@ pub(super) struct Shared {
 /// Judges a cache's rounds: settings in force, time, isolated, what was seen. A function, so that a
 /// test can put a judge of its own between collecting and publishing.
 pub(super) type Judge =
-    Box<dyn FnMut(&Settings, f64, bool, Vec<(NodeName, Observation)>) -> (CacheVerdict, Vec<Episode>) + Send>;
+    Box<dyn FnMut(&Settings, f64, bool, Vec<(NodeName, Observation)>) -> (CacheVerdict, Arc<[Episode]>) + Send>;
 
 /// The real judge: a detector that has seen nothing yet.
 pub(super) fn detector() -> Judge {
@@ -125,7 +125,7 @@ impl Cache {
         publisher.publish(self.snapshot(verdict, episodes));
     }
 
-    fn snapshot(&self, verdict: CacheVerdict, episodes: Vec<Episode>) -> CacheSnapshot {
+    fn snapshot(&self, verdict: CacheVerdict, episodes: Arc<[Episode]>) -> CacheSnapshot {
         let CacheConfig { name, thresholds, .. } = &*self.plan.cache;
         CacheSnapshot {
             cache: name.clone(),
@@ -133,7 +133,7 @@ impl Cache {
             detector_to_unix: self.shared.clock.to_unix(),
             thresholds: Arc::clone(thresholds),
             verdict: Arc::new(verdict),
-            episodes: episodes.into(),
+            episodes,
             episodes_total: self.tally.episodes_total,
             detection_delay_seconds: self.tally.detection_delay_seconds.clone(),
             episode_duration_seconds: self.tally.episode_duration_seconds.clone(),

@@ -34,7 +34,8 @@ impl Clock {
 }
 
 /// The wall clock, Unix seconds.
-pub(super) fn wall_unix_seconds() -> f64 {
+#[must_use]
+pub fn wall_unix_seconds() -> f64 {
     // A clock set before 1970 is nobody's; 0 is wrong, but no panic.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -158,6 +158,7 @@ mod tests {
             listen: ([127, 0, 0, 1], 0).into(),
             poll: Poll { interval, timeout: interval },
             timing: Default::default(),
+            thresholds: Arc::default(),
             redis_metrics: RedisMetrics::Core,
             caches: caches.into_iter().map(cache).collect(),
         }
@@ -168,7 +169,7 @@ mod tests {
         let mut rounds = 0;
         Box::new(move |_, now, isolated, _| {
             rounds += 1;
-            (verdict(now, isolated, rounds), Vec::new())
+            (verdict(now, isolated, rounds), Arc::default())
         })
     }
 

@@ -9,6 +9,6 @@ mod isolation;
 mod round;
 mod tally;
 
-pub use clock::Clock;
+pub use clock::{Clock, wall_unix_seconds};
 pub use connection::{Answer, NodeLink, Outcome};
 pub use fleet::FleetPoller;

@@ -1,0 +1,89 @@
+//! A process that polls and serves until it is told to stop: `serve` and `demo`.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::AppError;
+use crate::config::{Config, ConfigErrors};
+use crate::events;
+use crate::exit::ExitStatus;
+use crate::metrics::OwnMetrics;
+use crate::poll::{FleetPoller, wall_unix_seconds};
+use crate::publish::Publisher;
+use crate::serve::{self, ReloadRequest, ServeState};
+
+/// Requests to reload that may wait; more are refused by the server.
+const RELOADS_MAX: usize = 4;
+
+/// Polls and serves. `reconfigure` reads the configuration anew, at SIGHUP and when asked over HTTP (where
+/// `lifecycle` allows that). SIGTERM and SIGINT end it in good order.
+pub(super) async fn run(
+    config: Config,
+    lifecycle: bool,
+    notice: Option<String>,
+    reconfigure: impl Fn() -> Result<Config, ConfigErrors>,
+) -> Result<ExitStatus, AppError> {
+    // Bound before anything is polled: an address in use must not cost the fleet a round.
+    let address = config.listen;
+    let listener = TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })?;
+    let (mut hangup, mut terminate, mut interrupt) = (
+        signal(SignalKind::hangup()).map_err(AppError::Signals)?,
+        signal(SignalKind::terminate()).map_err(AppError::Signals)?,
+        signal(SignalKind::interrupt()).map_err(AppError::Signals)?,
+    );
+    let (publisher, own) = (Arc::new(Publisher::default()), Arc::new(OwnMetrics::new(wall_unix_seconds())?));
+    let redis_metrics = Arc::new(ArcSwap::from_pointee(config.redis_metrics));
+    let (ask, mut asked) = mpsc::channel::<ReloadRequest>(RELOADS_MAX);
+    let state = ServeState {
+        publisher: Arc::clone(&publisher),
+        own: Arc::clone(&own),
+        redis_metrics: Arc::clone(&redis_metrics),
+        reload: lifecycle.then_some(ask),
+        notice,
+    };
+    let stop = CancellationToken::new();
+    let mut poller = FleetPoller::start(&config, publisher, &stop);
+    events::serving(listener.local_addr().unwrap_or(address));
+    let mut server = std::pin::pin!(serve::serve(listener, serve::router(state), stop.clone().cancelled_owned()));
+    let mut reload = |poller: &mut FleetPoller| match reconfigure() {
+        Ok(next) => {
+            if next.listen != address {
+                events::listen_needs_restart(next.listen);
+            }
+            poller.apply(&next);
+            redis_metrics.store(Arc::new(next.redis_metrics));
+            own.reload_succeeded(wall_unix_seconds());
+            events::reloaded(next.caches.len());
+            Ok(())
+        }
+        Err(errors) => {
+            own.reload_failed();
+            events::reload_refused(&errors);
+            Err(errors.to_string())
+        }
+    };
+    loop {
+        tokio::select! {
+            served = &mut server => return served.map(|()| ExitStatus::Fine).map_err(AppError::Serve),
+            _ = hangup.recv() => {
+                // Its outcome has been logged and counted.
+                reload(&mut poller).unwrap_or_default();
+            }
+            Some(request) = asked.recv() => {
+                // Whoever asked may have gone.
+                request.send(reload(&mut poller)).unwrap_or_default();
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    events::stopping();
+    stop.cancel();
+    let (served, ()) = tokio::join!(server, poller.stop());
+    served.map(|()| ExitStatus::Fine).map_err(AppError::Serve)
+}

@@ -1,0 +1,68 @@
+//! `report`: what a running exporter says, or what a minute of sampling here shows.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::AppError;
+use crate::cli::{ReportArgs, ReportFormat};
+use crate::config::{Config, Poll};
+use crate::exit::ExitStatus;
+use crate::model::Severity;
+use crate::poll::{FleetPoller, wall_unix_seconds};
+use crate::publish::Publisher;
+use crate::report::Report;
+
+/// Pace of sampling: a minute holds enough polls for windows and, at the end, a first baseline.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// An exporter serves from memory: one that takes longer is in trouble.
+const ASK_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Prints the report; the exit code is the worst severity.
+pub(super) async fn run(args: &ReportArgs, config: Option<Config>) -> Result<ExitStatus, AppError> {
+    let report = match (&args.url, config) {
+        (Some(url), _) => ask(url.clone()).await?,
+        (None, Some(config)) => sample(config, args.sample_for).await,
+        (None, None) => return Ok(ExitStatus::Usage),
+    };
+    let text = match args.format {
+        ReportFormat::Table => report.to_table(),
+        ReportFormat::Json => serde_json::to_string_pretty(&report).map_err(std::io::Error::from)? + "\n",
+    };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    let nodes = || report.caches.iter().flat_map(|cache| &cache.nodes);
+    if nodes().count() > 0 && nodes().all(|node| !node.up) && report.severity == 0 {
+        return Ok(ExitStatus::Unreachable);
+    }
+    let worst = Severity::ALL.iter().find(|severity| severity.ordinal() == report.exit_code());
+    Ok(ExitStatus::Severity(worst.copied().unwrap_or(Severity::Critical)))
+}
+
+async fn ask(url: String) -> Result<Report, AppError> {
+    let address = format!("{}/api/v1/report", url.trim_end_matches('/'));
+    let get = move || -> Result<Report, String> {
+        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(ASK_TIME_MAX)).build().into();
+        let mut response = agent.get(&address).call().map_err(|error| error.to_string())?;
+        let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
+        serde_json::from_str(&body).map_err(|error| format!("its report cannot be read: {error}"))
+    };
+    let answer = tokio::task::spawn_blocking(get).await.unwrap_or_else(|error| Err(error.to_string()));
+    answer.map_err(|reason| AppError::Ask { url, reason })
+}
+
+/// Samples the configured nodes for a while. A verdict after a minute rests on borrowed baselines at best.
+async fn sample(mut config: Config, time: Duration) -> Report {
+    config.poll = Poll { interval: SAMPLE_INTERVAL, timeout: config.poll.timeout.min(SAMPLE_INTERVAL) };
+    let (publisher, stop) = (Arc::new(Publisher::default()), CancellationToken::new());
+    let poller = FleetPoller::start(&config, Arc::clone(&publisher), &stop);
+    tokio::time::sleep(time).await;
+    poller.stop().await;
+    let mut report = Report::new(&publisher.fleet(), wall_unix_seconds());
+    for cache in &mut report.caches {
+        cache.provisional = true;
+    }
+    report
+}
