@@ -5,4 +5,5 @@ pub mod detect;
 pub mod model;
 pub mod parse;
 pub mod publish;
+pub mod sim;
 pub mod thresholds;

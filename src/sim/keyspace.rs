@@ -1,0 +1,709 @@
+//! One simulated master, its replicas and their cache-aside clients. Pure: time is an argument, chance is seeded.
+//!
+//! Clients arrive as Poisson processes, ask for keys by Zipf popularity and, on a miss, ask the database
+//! and SET what it answers after its delay. Misses of one key within that delay all SET it, as real
+//! clients without a lock do. What the servers count follows Redis 7.0: lazy and active expiry on the
+//! master, none on replicas, approximate LRU eviction, refused SETs as `errorstat_OOM`.
+
+use std::collections::VecDeque;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::counters::{Command, Counters};
+use super::info::{Facts, Policy, Replication};
+use super::random_id;
+use super::store::{Found, Store};
+use super::traffic::{Load, Purge};
+use super::zipf::{Zipf, poisson};
+use crate::model::Role;
+
+/// One step of the simulation, seconds: short against the database delay and every poll.
+const STEP_SECONDS: f64 = 0.05;
+/// Nothing happens in what a gap between two calls of [`Keyspace::advance`] has beyond this, seconds:
+/// bounds the cost of a call to about a quarter of a million lookups.
+const GAP_SECONDS_MAX: f64 = 120.0;
+/// Lived through before time 0, so that expired keys not yet removed are as many as usual.
+const SETTLING_SECONDS: f64 = 20.0;
+/// Redis looks for expired keys ten times a second (`hz 10`), 20 keys at a time …
+const EXPIRY_CYCLE_SECONDS: f64 = 0.1;
+const EXPIRY_SAMPLE: usize = 20;
+/// … and again while more than a tenth of them had expired, up to a time limit; as sampling rounds, so:
+const EXPIRY_ROUNDS_MAX: usize = 100;
+/// `maxmemory-samples` of Redis.
+const EVICTION_SAMPLES: usize = 5;
+/// What an empty server uses, and what a key costs besides its value, bytes (measured on 7.0.15).
+const STARTUP_BYTES: u64 = 877_752;
+const KEY_OVERHEAD_BYTES: u64 = 110;
+/// A GET or DEL on the wire, and the frame of a SET or a reply around the value, bytes.
+const REQUEST_BYTES: u64 = 40;
+const NIL_BYTES: u64 = 5;
+/// Keys of the growing working set per ordinary key: more than memory can ever hold.
+pub(super) const GROWTH_FACTOR: u32 = 8;
+
+/// What a keyspace is and who uses it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// First part of every key name.
+    pub prefix: String,
+    /// Keys that clients ask for.
+    pub keys: u32,
+    /// Zipf exponent of their popularity.
+    pub zipf: f64,
+    /// Lookups per second that each server's own clients make; the first is the master, the rest replicas.
+    pub lookups_per_second: Vec<f64>,
+    /// Mean time to live of a refilled key, seconds.
+    pub ttl_seconds: f64,
+    /// Spread of the time to live, as a share of it on either side.
+    pub ttl_jitter: f64,
+    /// From a miss to the SET that answers it, seconds.
+    pub database_delay_seconds: f64,
+    /// Size of a value.
+    pub value_bytes: u64,
+    /// Share of `maxmemory` that the steady keys fill; `None` for no limit.
+    pub memory_fill: Option<f64>,
+    /// What happens at the limit.
+    pub policy: Policy,
+    /// How long the servers have been up when the simulation starts, seconds.
+    pub uptime_seconds: f64,
+}
+
+impl Profile {
+    /// A small hot cache that is warm in half a minute: steady hit ratio about 0.93 at 1,000 lookups/s.
+    #[must_use]
+    pub fn small(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            keys: 5000,
+            zipf: 0.9,
+            lookups_per_second: vec![1000.0],
+            ttl_seconds: 60.0,
+            // Wide enough that keys refilled together after a storm do not come back as a wave of expiry.
+            ttl_jitter: 0.5,
+            database_delay_seconds: 0.03,
+            value_bytes: 400,
+            memory_fill: Some(0.75),
+            policy: Policy::AllkeysLru,
+            uptime_seconds: 200_000.0,
+        }
+    }
+
+    /// Memory per key, bytes.
+    fn bytes_per_key(&self) -> u64 {
+        self.value_bytes + KEY_OVERHEAD_BYTES
+    }
+
+    fn random_ttl(&self, rng: &mut StdRng) -> f64 {
+        self.ttl_seconds * (1.0 + self.ttl_jitter * rng.random_range(-1.0..=1.0))
+    }
+
+    /// Time left of a key met in the middle of its life: any moment of any life is equally likely.
+    fn steady_time_left(&self, rng: &mut StdRng) -> f64 {
+        let longest = self.ttl_seconds * (1.0 + self.ttl_jitter);
+        loop {
+            let (ttl, age) = (self.random_ttl(rng), rng.random_range(0.0..longest));
+            if age < ttl {
+                return ttl - age;
+            }
+        }
+    }
+}
+
+/// One server of the keyspace.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) role: Role,
+    pub(super) counters: Counters,
+    pub(super) run_id: String,
+    pub(super) started: f64,
+    pub(super) keys_loaded: u64,
+    /// A dead server's clients ask the master instead.
+    pub(super) alive: bool,
+    /// What a replica still knows while nothing reaches it from its master.
+    pub(super) stalled: Option<Stalled>,
+    peak_bytes: u64,
+    port: u16,
+}
+
+/// A replica's past.
+#[derive(Debug)]
+pub(super) struct Stalled {
+    pub(super) store: Store,
+    pub(super) offset: u64,
+    pub(super) since: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refill {
+    due: f64,
+    key: u32,
+}
+
+/// The world of one master. Times are seconds of the caller's clock, which starts anywhere.
+#[derive(Debug)]
+pub struct Keyspace {
+    pub(super) profile: Profile,
+    zipf: Zipf,
+    pub(super) rng: StdRng,
+    pub(super) now: f64,
+    /// Seconds passed over by the bound on gaps: caller's time − `now`.
+    asleep: f64,
+    pub(super) store: Store,
+    refills: VecDeque<Refill>,
+    next_expiry_cycle: f64,
+    pub(super) members: Vec<Member>,
+    pub(super) master: usize,
+    pub(super) maxmemory_bytes: u64,
+    pub(super) replid: String,
+    pub(super) replid2: Option<(String, u64)>,
+    pub(super) offset: u64,
+    pub(super) load: Load,
+    pub(super) purge: Option<Purge>,
+}
+
+impl Keyspace {
+    /// A keyspace in its steady state at time 0: every key is held with the probability, and expires at
+    /// a time, that years of this traffic would have led to; the counters tell of that past too.
+    #[must_use]
+    pub fn new(profile: Profile, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let start = -SETTLING_SECONDS;
+        let zipf = Zipf::new(profile.keys, profile.zipf);
+        let mut store = Store::new(profile.keys * (1 + GROWTH_FACTOR));
+        let rate: f64 = profile.lookups_per_second.iter().sum();
+        let mut hit_ratio = 0.0;
+        for (key, probability) in (0_u32..).zip(zipf.probabilities()) {
+            // Held for one TTL from each refill, then absent until the next lookup.
+            let lookups_per_ttl = rate * probability * profile.ttl_seconds;
+            let held = lookups_per_ttl / (1.0 + lookups_per_ttl);
+            hit_ratio += probability * held;
+            if rng.random_bool(held) {
+                let read_at = start + (1.0 - rng.random::<f64>()).ln() / (rate * probability);
+                store.insert(key, start + profile.steady_time_left(&mut rng), read_at);
+            }
+        }
+        let members = profile.lookups_per_second.iter().enumerate();
+        let members = members.map(|(index, rate)| {
+            let role = if index == 0 { Role::Master } else { Role::Replica };
+            Member {
+                role,
+                counters: Counters::default(),
+                run_id: random_id(&mut rng),
+                started: -profile.uptime_seconds,
+                keys_loaded: 0,
+                alive: true,
+                stalled: None,
+                peak_bytes: 0,
+                port: 0,
+            }
+        });
+        let members: Vec<Member> = members.collect();
+        let steady_bytes = STARTUP_BYTES + store.len() as u64 * profile.bytes_per_key();
+        let mut keyspace = Self {
+            maxmemory_bytes: profile.memory_fill.map_or(0, |fill| (steady_bytes as f64 / fill) as u64),
+            replid: random_id(&mut rng),
+            replid2: None,
+            offset: if members.len() > 1 { 50_000_000 } else { 0 },
+            profile,
+            zipf,
+            rng,
+            now: start,
+            asleep: 0.0,
+            store,
+            refills: VecDeque::new(),
+            next_expiry_cycle: start,
+            members,
+            master: 0,
+            load: Load::default(),
+            purge: None,
+        };
+        keyspace.advance(0.0);
+        for member in 0..keyspace.members.len() {
+            keyspace.members[member].counters = past(&keyspace.profile, member, hit_ratio);
+        }
+        keyspace
+    }
+
+    /// Lets happen what happens up to `to_seconds` of the caller's clock; nothing if that has passed.
+    /// After a gap of more than two minutes only the last two are lived through.
+    pub fn advance(&mut self, to_seconds: f64) {
+        let to = to_seconds - self.asleep;
+        let skipped = to - self.now - GAP_SECONDS_MAX;
+        if skipped > 0.0 {
+            self.asleep += skipped;
+        }
+        let to = to - skipped.max(0.0);
+        while self.now < to {
+            let seconds = STEP_SECONDS.min(to - self.now);
+            self.step(seconds);
+            // Absorb the rounding of many small steps.
+            self.now = if to - self.now - seconds < 1e-9 { to } else { self.now + seconds };
+        }
+    }
+
+    /// Time of the caller's clock that has been reached, seconds.
+    #[must_use]
+    pub fn time(&self) -> f64 {
+        self.now + self.asleep
+    }
+
+    /// Counters of one server. Panics beyond the last one.
+    #[must_use]
+    pub fn counters(&self, member: usize) -> &Counters {
+        &self.members[member].counters
+    }
+
+    /// The same, to count what arrives by the wire.
+    pub fn counters_mut(&mut self, member: usize) -> &mut Counters {
+        &mut self.members[member].counters
+    }
+
+    /// Role of one server now.
+    #[must_use]
+    pub fn role(&self, member: usize) -> Role {
+        self.members[member].role
+    }
+
+    /// Number of servers.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The server that takes the writes now.
+    #[must_use]
+    pub fn master(&self) -> usize {
+        self.master
+    }
+
+    /// Tells a server its port, for `tcp_port` and `master_port`.
+    pub fn set_port(&mut self, member: usize, port: u16) {
+        self.members[member].port = port;
+    }
+
+    /// Keys that a server holds.
+    #[must_use]
+    pub fn keys(&self, member: usize) -> usize {
+        self.store_of(member).len()
+    }
+
+    /// `used_memory` of a server, bytes.
+    #[must_use]
+    pub fn used_memory_bytes(&self, member: usize) -> u64 {
+        STARTUP_BYTES + self.keys(member) as u64 * self.profile.bytes_per_key()
+    }
+
+    /// `count` keys as the clients would ask for them now: what `MONITOR` shows.
+    pub fn sample_keys(&mut self, count: usize) -> Vec<String> {
+        (0..count)
+            .map(|_| {
+                let key = self.draw_key();
+                format!("{}:user:{key}", self.profile.prefix)
+            })
+            .collect()
+    }
+
+    /// Lookups per second that reach a server now, on average.
+    #[must_use]
+    pub fn lookups_per_second(&self, member: usize) -> f64 {
+        self.profile.lookups_per_second[member] * (self.load.surge + self.load.growth + self.load.penetration)
+    }
+
+    fn store_of(&self, member: usize) -> &Store {
+        self.members[member].stalled.as_ref().map_or(&self.store, |stalled| &stalled.store)
+    }
+
+    fn step(&mut self, seconds: f64) {
+        while let Some(refill) = self.refills.pop_front_if(|refill| refill.due <= self.now) {
+            self.set(refill.key);
+        }
+        if self.now >= self.next_expiry_cycle {
+            self.expire_actively();
+            self.next_expiry_cycle = self.now + EXPIRY_CYCLE_SECONDS;
+        }
+        self.purge_step(seconds);
+        // Traffic breathes a little, or every chart would be a ruler.
+        let breath = 1.0 + 0.05 * (self.now * std::f64::consts::TAU / 47.0).sin();
+        for member in 0..self.members.len() {
+            let lookups = self.profile.lookups_per_second[member] * breath * seconds;
+            let server = if self.members[member].alive { member } else { self.master };
+            for _ in 0..poisson(lookups * self.load.surge, &mut self.rng) {
+                let key = self.draw_key();
+                self.look_up(server, key);
+            }
+            for _ in 0..poisson(lookups * self.load.growth, &mut self.rng) {
+                let key = self.rng.random_range(self.profile.keys..self.profile.keys * (1 + GROWTH_FACTOR));
+                self.look_up(server, key);
+            }
+            for _ in 0..poisson(lookups * self.load.penetration, &mut self.rng) {
+                self.count_lookup(server, false);
+            }
+        }
+    }
+
+    fn draw_key(&mut self) -> u32 {
+        match self.load.hot_key {
+            Some((key, share)) if self.rng.random_bool(share) => key,
+            _ => self.zipf.sample(&mut self.rng),
+        }
+    }
+
+    fn look_up(&mut self, server: usize, key: u32) {
+        let found = self.store_of(server).find(key, self.now);
+        self.count_lookup(server, found == Found::Value);
+        if found == Found::Value {
+            if server == self.master {
+                self.store.touch(key, self.now);
+            }
+            return;
+        }
+        if found == Found::Expired && server == self.master {
+            self.expire(key);
+        }
+        self.refills.push_back(Refill { due: self.now + self.profile.database_delay_seconds, key });
+    }
+
+    fn count_lookup(&mut self, server: usize, hit: bool) {
+        let counters = &mut self.members[server].counters;
+        if hit {
+            counters.hits += 1
+        } else {
+            counters.misses += 1
+        }
+        let reply_bytes = if hit { self.profile.value_bytes + NIL_BYTES } else { NIL_BYTES };
+        counters.call(Command::Get, REQUEST_BYTES, reply_bytes);
+    }
+
+    fn set(&mut self, key: u32) {
+        if !self.make_room() {
+            self.members[self.master].counters.oom_errors += 1;
+            return;
+        }
+        let expires_at = self.now + self.profile.random_ttl(&mut self.rng);
+        self.store.insert(key, expires_at, self.now);
+        let peak = self.used_memory_bytes(self.master);
+        let master = &mut self.members[self.master];
+        master.peak_bytes = master.peak_bytes.max(peak);
+        self.write(Command::Set, 1, REQUEST_BYTES + self.profile.value_bytes);
+    }
+
+    /// Evicts until a key fits; false where the policy forbids that.
+    fn make_room(&mut self) -> bool {
+        while self.maxmemory_bytes > 0 && self.used_memory_bytes(self.master) >= self.maxmemory_bytes {
+            let candidate = match self.profile.policy {
+                Policy::AllkeysLru => self.store.eviction_candidate(EVICTION_SAMPLES, &mut self.rng),
+                Policy::Noeviction => None,
+            };
+            let Some(key) = candidate else { return false };
+            self.store.remove(key);
+            self.members[self.master].counters.evicted += 1;
+            self.replicate(Command::Del, 1, REQUEST_BYTES);
+        }
+        true
+    }
+
+    fn expire(&mut self, key: u32) {
+        self.store.remove(key);
+        self.members[self.master].counters.expired += 1;
+        self.replicate(Command::Del, 1, REQUEST_BYTES);
+    }
+
+    fn expire_actively(&mut self) {
+        for _ in 0..EXPIRY_ROUNDS_MAX {
+            let mut expired = 0;
+            for _ in 0..EXPIRY_SAMPLE {
+                let Some(key) = self.store.random_key(&mut self.rng) else { return };
+                if self.store.find(key, self.now) == Found::Expired {
+                    self.expire(key);
+                    expired += 1;
+                }
+            }
+            if expired * 10 <= EXPIRY_SAMPLE {
+                return;
+            }
+        }
+    }
+
+    /// Counts writes of clients on the master and passes them on.
+    pub(super) fn write(&mut self, command: Command, calls: u64, bytes: u64) {
+        let counters = &mut self.members[self.master].counters;
+        counters.add_calls(command, calls);
+        counters.net_input_bytes += bytes;
+        counters.net_output_bytes += calls * NIL_BYTES;
+        self.replicate(command, calls, bytes);
+    }
+
+    /// Passes writes on to the replicas that can be reached; they count them as calls of their own.
+    fn replicate(&mut self, command: Command, calls: u64, bytes: u64) {
+        if self.members.len() > 1 {
+            self.offset += bytes;
+        }
+        for (index, member) in self.members.iter_mut().enumerate() {
+            if index != self.master && member.alive && member.stalled.is_none() {
+                member.counters.add_calls(command, calls);
+                member.counters.net_input_bytes += bytes;
+            }
+        }
+    }
+
+    /// What one server would say of itself at the time reached.
+    #[must_use]
+    pub fn facts(&self, member: usize) -> Facts {
+        let server = &self.members[member];
+        let used = self.used_memory_bytes(member);
+        let store = self.store_of(member);
+        Facts {
+            run_id: server.run_id.clone(),
+            port: server.port,
+            uptime_seconds: (self.time() - server.started).max(0.0) as u64,
+            loading: false,
+            connected_clients: 20,
+            maxmemory_bytes: self.maxmemory_bytes,
+            policy: self.profile.policy,
+            used_memory_bytes: used,
+            startup_bytes: STARTUP_BYTES,
+            peak_bytes: server.peak_bytes.max(used),
+            keys: store.len() as u64,
+            // Replicas estimate no TTL: they run no expiry cycle.
+            mean_ttl_seconds: if member == self.master { store.mean_ttl_seconds(self.now) } else { 0.0 },
+            keys_loaded: server.keys_loaded,
+            commands_per_second: self.lookups_per_second(member),
+            counters: server.counters.clone(),
+            replication: self.replication(member),
+            replid: self.replid.clone(),
+            replid2: self.replid2.clone(),
+            offset: server.stalled.as_ref().map_or(self.offset, |stalled| stalled.offset),
+        }
+    }
+
+    fn replication(&self, member: usize) -> Replication {
+        if member != self.master {
+            let last_io = self.members[member].stalled.as_ref().map_or(0.0, |stalled| self.now - stalled.since);
+            return Replication::Replica {
+                master_port: self.members[self.master].port,
+                last_io_seconds: last_io.max(0.0) as u64,
+            };
+        }
+        let replicas = self.members.iter().enumerate().filter(|(index, other)| *index != member && other.alive);
+        let offset_of = |other: &Member| other.stalled.as_ref().map_or(self.offset, |stalled| stalled.offset);
+        Replication::Master { replicas: replicas.map(|(_, other)| (other.port, offset_of(other))).collect() }
+    }
+}
+
+/// The counters that a server of this age would show.
+fn past(profile: &Profile, member: usize, hit_ratio: f64) -> Counters {
+    let lookups = profile.lookups_per_second[member] * profile.uptime_seconds;
+    let total = profile.lookups_per_second.iter().sum::<f64>() * profile.uptime_seconds;
+    let (hits, sets) = ((lookups * hit_ratio) as u64, (total * (1.0 - hit_ratio)) as u64);
+    let mut counters = Counters {
+        hits,
+        misses: lookups as u64 - hits,
+        // In the long run, what comes in goes by its TTL.
+        expired: if member == 0 { sets } else { 0 },
+        connections: 500,
+        net_input_bytes: lookups as u64 * REQUEST_BYTES + sets * (REQUEST_BYTES + profile.value_bytes),
+        net_output_bytes: hits * profile.value_bytes + lookups as u64 * NIL_BYTES,
+        full_syncs: if member == 0 { profile.lookups_per_second.len() as u64 - 1 } else { 0 },
+        ..Counters::default()
+    };
+    counters.add_calls(Command::Get, lookups as u64);
+    counters.add_calls(Command::Set, sets);
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::traffic::Load;
+    use super::*;
+    use crate::model::StormType;
+
+    /// What changed on one server within a span.
+    struct Change {
+        hit_ratio: f64,
+        lookups_per_second: f64,
+        expired: i64,
+        evicted: i64,
+        keys: i64,
+        sets: i64,
+        oom_errors: i64,
+    }
+
+    fn live(keyspace: &mut Keyspace, member: usize, seconds: f64) -> Change {
+        let (before, keys) = (keyspace.counters(member).clone(), keyspace.keys(member) as i64);
+        keyspace.advance(keyspace.time() + seconds);
+        let after = keyspace.counters(member);
+        let lookups = after.lookups() - before.lookups();
+        let calls = |counters: &Counters| counters.calls(Command::Set) as i64;
+        Change {
+            hit_ratio: (after.hits - before.hits) as f64 / lookups as f64,
+            lookups_per_second: lookups as f64 / seconds,
+            expired: after.expired as i64 - before.expired as i64,
+            evicted: after.evicted as i64 - before.evicted as i64,
+            keys: keyspace.keys(member) as i64 - keys,
+            sets: calls(after) - calls(&before),
+            oom_errors: after.oom_errors as i64 - before.oom_errors as i64,
+        }
+    }
+
+    fn master() -> Keyspace {
+        let mut keyspace = Keyspace::new(Profile::small("sessions"), 7);
+        keyspace.advance(10.0);
+        keyspace
+    }
+
+    fn with_replica() -> Keyspace {
+        let profile = Profile { lookups_per_second: vec![400.0, 800.0], ..Profile::small("catalog") };
+        let mut keyspace = Keyspace::new(profile, 7);
+        keyspace.advance(10.0);
+        keyspace
+    }
+
+    #[test]
+    fn it_starts_warm_and_stays_steady() {
+        let mut keyspace = Keyspace::new(Profile::small("sessions"), 7);
+        let lifetime = keyspace.counters(0).hits as f64 / keyspace.counters(0).lookups() as f64;
+        for _ in 0..6 {
+            let change = live(&mut keyspace, 0, 20.0);
+            assert!((change.hit_ratio - lifetime).abs() < 0.02, "{} of {lifetime}", change.hit_ratio);
+            assert!((0.88..0.97).contains(&change.hit_ratio), "{}", change.hit_ratio);
+            assert!((900.0..1100.0).contains(&change.lookups_per_second), "{}", change.lookups_per_second);
+            assert!(change.keys.abs() < 200 && change.evicted == 0, "{} keys", change.keys);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_lives_the_same_life_however_often_it_is_looked_at() {
+        let lives = |seed| {
+            let mut keyspace = Keyspace::new(Profile::small("sessions"), seed);
+            keyspace.advance(20.0);
+            keyspace.counters(0).clone()
+        };
+        assert_eq!(lives(3), lives(3));
+        assert_ne!(lives(3), lives(4));
+    }
+
+    #[test]
+    fn a_long_gap_is_mostly_slept_through() {
+        let mut keyspace = master();
+        let before = keyspace.counters(0).lookups();
+        keyspace.advance(1e6);
+        let lookups = keyspace.counters(0).lookups() - before;
+        assert!((100_000..150_000).contains(&lookups), "{lookups}");
+        assert_eq!(keyspace.facts(0).uptime_seconds, 1_200_000);
+        assert!(live(&mut keyspace, 0, 5.0).hit_ratio > 0.88);
+    }
+
+    #[test]
+    fn each_cause_moves_the_signals_it_should() {
+        type Sign = fn(&Change) -> bool;
+        let table: [(StormType, Sign); 6] = [
+            (StormType::ColdStart, |c| c.hit_ratio < 0.75 && c.expired < 50 && c.keys < 0),
+            (StormType::MassInvalidation, |c| c.hit_ratio < 0.75 && c.expired < 50 && c.evicted == 0),
+            (StormType::MassExpiration, |c| c.hit_ratio < 0.80 && c.expired > 2500 && c.evicted == 0),
+            (StormType::MemoryPressure, |c| c.hit_ratio < 0.55 && c.evicted > 3000 && c.expired < 2000),
+            (StormType::HotKey, |c| c.hit_ratio > 0.9 && c.lookups_per_second > 5000.0),
+            (StormType::Unknown, |c| c.hit_ratio < 0.5 && c.sets < 1500 && c.evicted == 0),
+        ];
+        for (storm, sign) in table {
+            let mut keyspace = master();
+            keyspace.break_out(storm);
+            let change = if storm == StormType::ColdStart {
+                // Counters start anew: measure from the restart.
+                let facts = keyspace.facts(0);
+                assert_eq!(
+                    (facts.uptime_seconds, facts.keys, facts.keys_loaded, facts.counters.lookups()),
+                    (0, 0, 0, 0)
+                );
+                Change { keys: -1, ..live(&mut keyspace, 0, 8.0) }
+            } else {
+                live(&mut keyspace, 0, 8.0)
+            };
+            assert!(
+                sign(&change),
+                "{storm}: ratio {} expired {} evicted {} keys {} sets {} lookups/s {}",
+                change.hit_ratio,
+                change.expired,
+                change.evicted,
+                change.keys,
+                change.sets,
+                change.lookups_per_second
+            );
+            keyspace.advance(keyspace.time() + 17.0);
+            keyspace.end_storm();
+            keyspace.advance(keyspace.time() + 15.0);
+            let after = live(&mut keyspace, 0, 5.0);
+            assert!(after.hit_ratio > 0.85, "{storm} lingers: {}", after.hit_ratio);
+        }
+    }
+
+    #[test]
+    fn a_flush_is_one_call_and_a_chunked_deletion_many() {
+        let mut keyspace = master();
+        keyspace.flush_all();
+        assert_eq!((keyspace.counters(0).calls(Command::Flushall), keyspace.keys(0)), (1, 0));
+        let mut keyspace = master();
+        let held = keyspace.keys(0);
+        keyspace.unlink_share(0.5, 5.0);
+        let change = live(&mut keyspace, 0, 6.0);
+        let calls = keyspace.counters(0).calls(Command::Unlink);
+        assert!((held as u64 / 2).abs_diff(calls * 100) < 300, "{calls} calls for half of {held}");
+        assert!(change.hit_ratio < 0.9 && change.keys < -500, "{} {}", change.hit_ratio, change.keys);
+    }
+
+    #[test]
+    fn a_full_memory_refuses_where_the_policy_forbids_eviction() {
+        let mut keyspace = master();
+        keyspace.limit_memory(Policy::Noeviction, 0.6);
+        let change = live(&mut keyspace, 0, 10.0);
+        assert!(change.oom_errors > 100 && change.evicted == 0 && change.sets == 0, "{}", change.oom_errors);
+        assert!(keyspace.facts(0).used_memory_bytes as f64 > 0.9 * keyspace.facts(0).maxmemory_bytes as f64);
+    }
+
+    #[test]
+    fn memory_stays_within_its_limit_under_pressure() {
+        let mut keyspace = master();
+        keyspace.set_load(Load { growth: 1.5, ..Load::default() });
+        keyspace.advance(keyspace.time() + 8.0);
+        let facts = keyspace.facts(0);
+        let ratio = facts.used_memory_bytes as f64 / facts.maxmemory_bytes as f64;
+        assert!((0.98..=1.001).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn a_replica_mirrors_its_master_until_it_stalls() {
+        let mut keyspace = with_replica();
+        let change = live(&mut keyspace, 1, 10.0);
+        assert!(change.hit_ratio > 0.88 && change.expired == 0 && change.sets > 0);
+        assert_eq!(keyspace.facts(0).offset, keyspace.facts(1).offset);
+
+        keyspace.stall_replicas();
+        let stalled_at = keyspace.facts(1).offset;
+        live(&mut keyspace, 1, 20.0);
+        let late = live(&mut keyspace, 1, 5.0);
+        assert!(late.hit_ratio < 0.8 && late.keys == 0 && late.sets == 0, "{}", late.hit_ratio);
+        assert_eq!(keyspace.facts(1).offset, stalled_at);
+        assert!(keyspace.facts(0).offset > stalled_at + 100_000);
+        assert_eq!(keyspace.facts(1).replication, Replication::Replica { master_port: 0, last_io_seconds: 25 });
+
+        keyspace.resume_replicas();
+        assert!(live(&mut keyspace, 1, 5.0).hit_ratio > 0.88);
+    }
+
+    #[test]
+    fn a_failover_promotes_a_colder_replica_and_the_old_master_follows_it() {
+        let mut keyspace = with_replica();
+        let before = keyspace.facts(1);
+        keyspace.break_out(StormType::FailoverCascade);
+        assert_eq!((keyspace.master(), keyspace.role(1), keyspace.is_alive(0)), (1, Role::Master, false));
+        let promoted = keyspace.facts(1);
+        assert_eq!(promoted.replid2.as_ref().map(|(id, _)| id), Some(&before.replid));
+        assert_ne!(promoted.replid, before.replid);
+        assert_eq!(promoted.run_id, before.run_id);
+        let change = live(&mut keyspace, 1, 5.0);
+        assert!(change.hit_ratio < 0.75 && change.lookups_per_second > 1000.0, "{}", change.hit_ratio);
+        keyspace.end_storm();
+        assert_eq!((keyspace.role(0), keyspace.facts(0).uptime_seconds), (Role::Replica, 0));
+        live(&mut keyspace, 0, 30.0);
+        assert!(live(&mut keyspace, 0, 5.0).hit_ratio > 0.85);
+    }
+}
