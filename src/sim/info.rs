@@ -82,8 +82,11 @@ pub struct Facts {
     pub offset: u64,
 }
 
+/// Appends one section: its heading and fields, given the facts and the server's clock in Unix microseconds.
+type Section = fn(&mut String, &Facts, u64);
+
 /// Sections of `INFO`, in the order in which a server sends them.
-const SECTIONS: [(&str, fn(&mut String, &Facts, u64)); 12] = [
+const SECTIONS: [(&str, Section); 12] = [
     ("server", server),
     ("clients", clients),
     ("memory", memory),

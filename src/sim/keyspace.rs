@@ -125,6 +125,22 @@ pub(super) struct Member {
     port: u16,
 }
 
+impl Member {
+    fn new(profile: &Profile, index: usize, rng: &mut StdRng) -> Self {
+        Self {
+            role: if index == 0 { Role::Master } else { Role::Replica },
+            counters: Counters::default(),
+            run_id: random_id(rng),
+            started: -profile.uptime_seconds,
+            keys_loaded: 0,
+            alive: true,
+            stalled: None,
+            peak_bytes: 0,
+            port: 0,
+        }
+    }
+}
+
 /// A replica's past.
 #[derive(Debug)]
 pub(super) struct Stalled {
@@ -167,57 +183,31 @@ impl Keyspace {
     #[must_use]
     pub fn new(profile: Profile, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let start = -SETTLING_SECONDS;
         let zipf = Zipf::new(profile.keys, profile.zipf);
-        let mut store = Store::new(profile.keys * (1 + GROWTH_FACTOR));
-        let rate: f64 = profile.lookups_per_second.iter().sum();
-        let mut hit_ratio = 0.0;
-        for (key, probability) in (0_u32..).zip(zipf.probabilities()) {
-            // Held for one TTL from each refill, then absent until the next lookup.
-            let lookups_per_ttl = rate * probability * profile.ttl_seconds;
-            let held = lookups_per_ttl / (1.0 + lookups_per_ttl);
-            hit_ratio += probability * held;
-            if rng.random_bool(held) {
-                let read_at = start + (1.0 - rng.random::<f64>()).ln() / (rate * probability);
-                store.insert(key, start + profile.steady_time_left(&mut rng), read_at);
-            }
-        }
-        let members = profile.lookups_per_second.iter().enumerate();
-        let members = members.map(|(index, rate)| {
-            let role = if index == 0 { Role::Master } else { Role::Replica };
-            Member {
-                role,
-                counters: Counters::default(),
-                run_id: random_id(&mut rng),
-                started: -profile.uptime_seconds,
-                keys_loaded: 0,
-                alive: true,
-                stalled: None,
-                peak_bytes: 0,
-                port: 0,
-            }
-        });
-        let members: Vec<Member> = members.collect();
-        let steady_bytes = STARTUP_BYTES + store.len() as u64 * profile.bytes_per_key();
+        let (store, hit_ratio) = steady_store(&profile, &zipf, &mut rng);
+        let members = 0..profile.lookups_per_second.len();
+        let members: Vec<Member> = members.map(|index| Member::new(&profile, index, &mut rng)).collect();
         let mut keyspace = Self {
-            maxmemory_bytes: profile.memory_fill.map_or(0, |fill| (steady_bytes as f64 / fill) as u64),
+            maxmemory_bytes: 0,
             replid: random_id(&mut rng),
             replid2: None,
             offset: if members.len() > 1 { 50_000_000 } else { 0 },
             profile,
             zipf,
             rng,
-            now: start,
+            now: -SETTLING_SECONDS,
             asleep: 0.0,
             store,
             refills: VecDeque::new(),
-            next_expiry_cycle: start,
+            next_expiry_cycle: -SETTLING_SECONDS,
             members,
             master: 0,
             load: Load::default(),
             purge: None,
         };
         keyspace.advance(0.0);
+        let steady_bytes = keyspace.used_memory_bytes(0) as f64;
+        keyspace.maxmemory_bytes = keyspace.profile.memory_fill.map_or(0, |fill| (steady_bytes / fill) as u64);
         for member in 0..keyspace.members.len() {
             keyspace.members[member].counters = past(&keyspace.profile, member, hit_ratio);
         }
@@ -314,7 +304,9 @@ impl Keyspace {
     }
 
     fn step(&mut self, seconds: f64) {
-        while let Some(refill) = self.refills.pop_front_if(|refill| refill.due <= self.now) {
+        // In the order of their misses: the delay is the same for all.
+        while let Some(refill) = self.refills.front().copied().filter(|refill| refill.due <= self.now) {
+            self.refills.pop_front();
             self.set(refill.key);
         }
         if self.now >= self.next_expiry_cycle {
@@ -490,6 +482,25 @@ impl Keyspace {
     }
 }
 
+/// The keys held when the settling begins, and the hit ratio that they give.
+fn steady_store(profile: &Profile, zipf: &Zipf, rng: &mut StdRng) -> (Store, f64) {
+    let mut store = Store::new(profile.keys * (1 + GROWTH_FACTOR));
+    let rate: f64 = profile.lookups_per_second.iter().sum();
+    let mut hit_ratio = 0.0;
+    for (key, probability) in (0_u32..).zip(zipf.probabilities()) {
+        // Held for one TTL from each refill, then absent until the next lookup.
+        let lookups_per_ttl = rate * probability * profile.ttl_seconds;
+        let held = lookups_per_ttl / (1.0 + lookups_per_ttl);
+        hit_ratio += probability * held;
+        if rng.random_bool(held) {
+            let unread_seconds = -(1.0 - rng.random::<f64>()).ln() / (rate * probability);
+            let expires_at = profile.steady_time_left(rng) - SETTLING_SECONDS;
+            store.insert(key, expires_at, -SETTLING_SECONDS - unread_seconds);
+        }
+    }
+    (store, hit_ratio)
+}
+
 /// The counters that a server of this age would show.
 fn past(profile: &Profile, member: usize, hit_ratio: f64) -> Counters {
     let lookups = profile.lookups_per_second[member] * profile.uptime_seconds;
@@ -512,198 +523,4 @@ fn past(profile: &Profile, member: usize, hit_ratio: f64) -> Counters {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::traffic::Load;
-    use super::*;
-    use crate::model::StormType;
-
-    /// What changed on one server within a span.
-    struct Change {
-        hit_ratio: f64,
-        lookups_per_second: f64,
-        expired: i64,
-        evicted: i64,
-        keys: i64,
-        sets: i64,
-        oom_errors: i64,
-    }
-
-    fn live(keyspace: &mut Keyspace, member: usize, seconds: f64) -> Change {
-        let (before, keys) = (keyspace.counters(member).clone(), keyspace.keys(member) as i64);
-        keyspace.advance(keyspace.time() + seconds);
-        let after = keyspace.counters(member);
-        let lookups = after.lookups() - before.lookups();
-        let calls = |counters: &Counters| counters.calls(Command::Set) as i64;
-        Change {
-            hit_ratio: (after.hits - before.hits) as f64 / lookups as f64,
-            lookups_per_second: lookups as f64 / seconds,
-            expired: after.expired as i64 - before.expired as i64,
-            evicted: after.evicted as i64 - before.evicted as i64,
-            keys: keyspace.keys(member) as i64 - keys,
-            sets: calls(after) - calls(&before),
-            oom_errors: after.oom_errors as i64 - before.oom_errors as i64,
-        }
-    }
-
-    fn master() -> Keyspace {
-        let mut keyspace = Keyspace::new(Profile::small("sessions"), 7);
-        keyspace.advance(10.0);
-        keyspace
-    }
-
-    fn with_replica() -> Keyspace {
-        let profile = Profile { lookups_per_second: vec![400.0, 800.0], ..Profile::small("catalog") };
-        let mut keyspace = Keyspace::new(profile, 7);
-        keyspace.advance(10.0);
-        keyspace
-    }
-
-    #[test]
-    fn it_starts_warm_and_stays_steady() {
-        let mut keyspace = Keyspace::new(Profile::small("sessions"), 7);
-        let lifetime = keyspace.counters(0).hits as f64 / keyspace.counters(0).lookups() as f64;
-        for _ in 0..6 {
-            let change = live(&mut keyspace, 0, 20.0);
-            assert!((change.hit_ratio - lifetime).abs() < 0.02, "{} of {lifetime}", change.hit_ratio);
-            assert!((0.88..0.97).contains(&change.hit_ratio), "{}", change.hit_ratio);
-            assert!((900.0..1100.0).contains(&change.lookups_per_second), "{}", change.lookups_per_second);
-            assert!(change.keys.abs() < 200 && change.evicted == 0, "{} keys", change.keys);
-        }
-    }
-
-    #[test]
-    fn the_same_seed_lives_the_same_life_however_often_it_is_looked_at() {
-        let lives = |seed| {
-            let mut keyspace = Keyspace::new(Profile::small("sessions"), seed);
-            keyspace.advance(20.0);
-            keyspace.counters(0).clone()
-        };
-        assert_eq!(lives(3), lives(3));
-        assert_ne!(lives(3), lives(4));
-    }
-
-    #[test]
-    fn a_long_gap_is_mostly_slept_through() {
-        let mut keyspace = master();
-        let before = keyspace.counters(0).lookups();
-        keyspace.advance(1e6);
-        let lookups = keyspace.counters(0).lookups() - before;
-        assert!((100_000..150_000).contains(&lookups), "{lookups}");
-        assert_eq!(keyspace.facts(0).uptime_seconds, 1_200_000);
-        assert!(live(&mut keyspace, 0, 5.0).hit_ratio > 0.88);
-    }
-
-    #[test]
-    fn each_cause_moves_the_signals_it_should() {
-        type Sign = fn(&Change) -> bool;
-        let table: [(StormType, Sign); 6] = [
-            (StormType::ColdStart, |c| c.hit_ratio < 0.75 && c.expired < 50 && c.keys < 0),
-            (StormType::MassInvalidation, |c| c.hit_ratio < 0.75 && c.expired < 50 && c.evicted == 0),
-            (StormType::MassExpiration, |c| c.hit_ratio < 0.80 && c.expired > 2500 && c.evicted == 0),
-            (StormType::MemoryPressure, |c| c.hit_ratio < 0.55 && c.evicted > 3000 && c.expired < 2000),
-            (StormType::HotKey, |c| c.hit_ratio > 0.9 && c.lookups_per_second > 5000.0),
-            (StormType::Unknown, |c| c.hit_ratio < 0.5 && c.sets < 1500 && c.evicted == 0),
-        ];
-        for (storm, sign) in table {
-            let mut keyspace = master();
-            keyspace.break_out(storm);
-            let change = if storm == StormType::ColdStart {
-                // Counters start anew: measure from the restart.
-                let facts = keyspace.facts(0);
-                assert_eq!(
-                    (facts.uptime_seconds, facts.keys, facts.keys_loaded, facts.counters.lookups()),
-                    (0, 0, 0, 0)
-                );
-                Change { keys: -1, ..live(&mut keyspace, 0, 8.0) }
-            } else {
-                live(&mut keyspace, 0, 8.0)
-            };
-            assert!(
-                sign(&change),
-                "{storm}: ratio {} expired {} evicted {} keys {} sets {} lookups/s {}",
-                change.hit_ratio,
-                change.expired,
-                change.evicted,
-                change.keys,
-                change.sets,
-                change.lookups_per_second
-            );
-            keyspace.advance(keyspace.time() + 17.0);
-            keyspace.end_storm();
-            keyspace.advance(keyspace.time() + 15.0);
-            let after = live(&mut keyspace, 0, 5.0);
-            assert!(after.hit_ratio > 0.85, "{storm} lingers: {}", after.hit_ratio);
-        }
-    }
-
-    #[test]
-    fn a_flush_is_one_call_and_a_chunked_deletion_many() {
-        let mut keyspace = master();
-        keyspace.flush_all();
-        assert_eq!((keyspace.counters(0).calls(Command::Flushall), keyspace.keys(0)), (1, 0));
-        let mut keyspace = master();
-        let held = keyspace.keys(0);
-        keyspace.unlink_share(0.5, 5.0);
-        let change = live(&mut keyspace, 0, 6.0);
-        let calls = keyspace.counters(0).calls(Command::Unlink);
-        assert!((held as u64 / 2).abs_diff(calls * 100) < 300, "{calls} calls for half of {held}");
-        assert!(change.hit_ratio < 0.9 && change.keys < -500, "{} {}", change.hit_ratio, change.keys);
-    }
-
-    #[test]
-    fn a_full_memory_refuses_where_the_policy_forbids_eviction() {
-        let mut keyspace = master();
-        keyspace.limit_memory(Policy::Noeviction, 0.6);
-        let change = live(&mut keyspace, 0, 10.0);
-        assert!(change.oom_errors > 100 && change.evicted == 0 && change.sets == 0, "{}", change.oom_errors);
-        assert!(keyspace.facts(0).used_memory_bytes as f64 > 0.9 * keyspace.facts(0).maxmemory_bytes as f64);
-    }
-
-    #[test]
-    fn memory_stays_within_its_limit_under_pressure() {
-        let mut keyspace = master();
-        keyspace.set_load(Load { growth: 1.5, ..Load::default() });
-        keyspace.advance(keyspace.time() + 8.0);
-        let facts = keyspace.facts(0);
-        let ratio = facts.used_memory_bytes as f64 / facts.maxmemory_bytes as f64;
-        assert!((0.98..=1.001).contains(&ratio), "{ratio}");
-    }
-
-    #[test]
-    fn a_replica_mirrors_its_master_until_it_stalls() {
-        let mut keyspace = with_replica();
-        let change = live(&mut keyspace, 1, 10.0);
-        assert!(change.hit_ratio > 0.88 && change.expired == 0 && change.sets > 0);
-        assert_eq!(keyspace.facts(0).offset, keyspace.facts(1).offset);
-
-        keyspace.stall_replicas();
-        let stalled_at = keyspace.facts(1).offset;
-        live(&mut keyspace, 1, 20.0);
-        let late = live(&mut keyspace, 1, 5.0);
-        assert!(late.hit_ratio < 0.8 && late.keys == 0 && late.sets == 0, "{}", late.hit_ratio);
-        assert_eq!(keyspace.facts(1).offset, stalled_at);
-        assert!(keyspace.facts(0).offset > stalled_at + 100_000);
-        assert_eq!(keyspace.facts(1).replication, Replication::Replica { master_port: 0, last_io_seconds: 25 });
-
-        keyspace.resume_replicas();
-        assert!(live(&mut keyspace, 1, 5.0).hit_ratio > 0.88);
-    }
-
-    #[test]
-    fn a_failover_promotes_a_colder_replica_and_the_old_master_follows_it() {
-        let mut keyspace = with_replica();
-        let before = keyspace.facts(1);
-        keyspace.break_out(StormType::FailoverCascade);
-        assert_eq!((keyspace.master(), keyspace.role(1), keyspace.is_alive(0)), (1, Role::Master, false));
-        let promoted = keyspace.facts(1);
-        assert_eq!(promoted.replid2.as_ref().map(|(id, _)| id), Some(&before.replid));
-        assert_ne!(promoted.replid, before.replid);
-        assert_eq!(promoted.run_id, before.run_id);
-        let change = live(&mut keyspace, 1, 5.0);
-        assert!(change.hit_ratio < 0.75 && change.lookups_per_second > 1000.0, "{}", change.hit_ratio);
-        keyspace.end_storm();
-        assert_eq!((keyspace.role(0), keyspace.facts(0).uptime_seconds), (Role::Replica, 0));
-        live(&mut keyspace, 0, 30.0);
-        assert!(live(&mut keyspace, 0, 5.0).hit_ratio > 0.85);
-    }
-}
+mod tests;

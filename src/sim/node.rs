@@ -40,7 +40,7 @@ pub(super) enum World {
     /// One server of a simulated keyspace, which it shares with its replicas or its master.
     Keyspace(Arc<Mutex<Keyspace>>, usize),
     /// Rates.
-    Plain(Mutex<Plain>),
+    Plain(Box<Mutex<Plain>>),
 }
 
 /// How the node behaves, and how often its connections have been cut.
