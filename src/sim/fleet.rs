@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
 
-use super::keyspace::{Keyspace, Profile};
+use super::keyspace::Keyspace;
 use super::mode::Mode;
 use super::node::{Clock, Node, World, lock};
 use super::plain::Plain;
+use super::profile::Profile;
 use super::server::{Tasks, serve_addresses, serve_node};
 use crate::config::Endpoint;
 use crate::model::{CacheName, StormType};

@@ -309,7 +309,8 @@ mod tests {
     use super::*;
     use crate::parse::info::Info;
     use crate::parse::sample::Sample;
-    use crate::sim::keyspace::{Keyspace, Profile};
+    use crate::sim::keyspace::Keyspace;
+    use crate::sim::profile::Profile;
 
     fn captured(file: &str) -> String {
         let path = format!("{}/tests/fixtures/info/{file}", env!("CARGO_MANIFEST_DIR"));

@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::counters::{Command, Counters};
 use super::info::{Facts, Policy, Replication};
+use super::profile::{NIL_BYTES, Profile, REQUEST_BYTES};
 use super::random_id;
 use super::store::{Found, Store};
 use super::traffic::{Load, Purge};
@@ -20,94 +21,24 @@ use crate::model::Role;
 
 /// One step of the simulation, seconds: short against the database delay and every poll.
 const STEP_SECONDS: f64 = 0.05;
+/// Absorbs the rounding of sums of steps, seconds.
+const ROUNDING_SECONDS: f64 = 1e-6;
 /// Nothing happens in what a gap between two calls of [`Keyspace::advance`] has beyond this, seconds:
 /// bounds the cost of a call to about a quarter of a million lookups.
 const GAP_SECONDS_MAX: f64 = 120.0;
 /// Lived through before time 0, so that expired keys not yet removed are as many as usual.
 const SETTLING_SECONDS: f64 = 20.0;
 /// Redis looks for expired keys ten times a second (`hz 10`), 20 keys at a time …
-const EXPIRY_CYCLE_SECONDS: f64 = 0.1;
+const EXPIRY_CYCLE_STEPS: u64 = 2;
 const EXPIRY_SAMPLE: usize = 20;
 /// … and again while more than a tenth of them had expired, up to a time limit; as sampling rounds, so:
 const EXPIRY_ROUNDS_MAX: usize = 100;
 /// `maxmemory-samples` of Redis.
 const EVICTION_SAMPLES: usize = 5;
-/// What an empty server uses, and what a key costs besides its value, bytes (measured on 7.0.15).
+/// What an empty server uses, bytes (measured on 7.0.15).
 const STARTUP_BYTES: u64 = 877_752;
-const KEY_OVERHEAD_BYTES: u64 = 110;
-/// A GET or DEL on the wire, and the frame of a SET or a reply around the value, bytes.
-const REQUEST_BYTES: u64 = 40;
-const NIL_BYTES: u64 = 5;
 /// Keys of the growing working set per ordinary key: more than memory can ever hold.
 pub(super) const GROWTH_FACTOR: u32 = 8;
-
-/// What a keyspace is and who uses it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Profile {
-    /// First part of every key name.
-    pub prefix: String,
-    /// Keys that clients ask for.
-    pub keys: u32,
-    /// Zipf exponent of their popularity.
-    pub zipf: f64,
-    /// Lookups per second that each server's own clients make; the first is the master, the rest replicas.
-    pub lookups_per_second: Vec<f64>,
-    /// Mean time to live of a refilled key, seconds.
-    pub ttl_seconds: f64,
-    /// Spread of the time to live, as a share of it on either side.
-    pub ttl_jitter: f64,
-    /// From a miss to the SET that answers it, seconds.
-    pub database_delay_seconds: f64,
-    /// Size of a value.
-    pub value_bytes: u64,
-    /// Share of `maxmemory` that the steady keys fill; `None` for no limit.
-    pub memory_fill: Option<f64>,
-    /// What happens at the limit.
-    pub policy: Policy,
-    /// How long the servers have been up when the simulation starts, seconds.
-    pub uptime_seconds: f64,
-}
-
-impl Profile {
-    /// A small hot cache that is warm in half a minute: steady hit ratio about 0.93 at 1,000 lookups/s.
-    #[must_use]
-    pub fn small(prefix: &str) -> Self {
-        Self {
-            prefix: prefix.to_owned(),
-            keys: 5000,
-            zipf: 0.9,
-            lookups_per_second: vec![1000.0],
-            ttl_seconds: 60.0,
-            // Wide enough that keys refilled together after a storm do not come back as a wave of expiry.
-            ttl_jitter: 0.5,
-            database_delay_seconds: 0.03,
-            value_bytes: 400,
-            memory_fill: Some(0.75),
-            policy: Policy::AllkeysLru,
-            uptime_seconds: 200_000.0,
-        }
-    }
-
-    /// Memory per key, bytes.
-    fn bytes_per_key(&self) -> u64 {
-        self.value_bytes + KEY_OVERHEAD_BYTES
-    }
-
-    fn random_ttl(&self, rng: &mut StdRng) -> f64 {
-        self.ttl_seconds * (1.0 + self.ttl_jitter * rng.random_range(-1.0..=1.0))
-    }
-
-    /// Time left of a key met in the middle of its life: any moment of any life is equally likely.
-    fn steady_time_left(&self, rng: &mut StdRng) -> f64 {
-        let longest = self.ttl_seconds * (1.0 + self.ttl_jitter);
-        loop {
-            let (ttl, age) = (self.random_ttl(rng), rng.random_range(0.0..longest));
-            if age < ttl {
-                return ttl - age;
-            }
-        }
-    }
-}
 
 /// One server of the keyspace.
 #[derive(Debug)]
@@ -161,12 +92,13 @@ pub struct Keyspace {
     pub(super) profile: Profile,
     zipf: Zipf,
     pub(super) rng: StdRng,
+    /// Steps since the settling began, and the time that makes.
+    steps: u64,
     pub(super) now: f64,
     /// Seconds passed over by the bound on gaps: caller's time − `now`.
     asleep: f64,
     pub(super) store: Store,
     refills: VecDeque<Refill>,
-    next_expiry_cycle: f64,
     pub(super) members: Vec<Member>,
     pub(super) master: usize,
     pub(super) maxmemory_bytes: u64,
@@ -195,11 +127,11 @@ impl Keyspace {
             profile,
             zipf,
             rng,
+            steps: 0,
             now: -SETTLING_SECONDS,
             asleep: 0.0,
             store,
             refills: VecDeque::new(),
-            next_expiry_cycle: -SETTLING_SECONDS,
             members,
             master: 0,
             load: Load::default(),
@@ -209,25 +141,24 @@ impl Keyspace {
         let steady_bytes = keyspace.used_memory_bytes(0) as f64;
         keyspace.maxmemory_bytes = keyspace.profile.memory_fill.map_or(0, |fill| (steady_bytes / fill) as u64);
         for member in 0..keyspace.members.len() {
-            keyspace.members[member].counters = past(&keyspace.profile, member, hit_ratio);
+            keyspace.members[member].counters = keyspace.profile.past(member, hit_ratio);
         }
         keyspace
     }
 
-    /// Lets happen what happens up to `to_seconds` of the caller's clock; nothing if that has passed.
+    /// Lets happen what happens up to `to_seconds` of the caller's clock, in whole steps of 50 ms, so that
+    /// the same seed lives the same life however often it is looked at; nothing if that time has passed.
     /// After a gap of more than two minutes only the last two are lived through.
     pub fn advance(&mut self, to_seconds: f64) {
-        let to = to_seconds - self.asleep;
-        let skipped = to - self.now - GAP_SECONDS_MAX;
-        if skipped > 0.0 {
-            self.asleep += skipped;
+        let gap = to_seconds - self.time();
+        if gap > GAP_SECONDS_MAX {
+            self.asleep += gap - GAP_SECONDS_MAX;
         }
-        let to = to - skipped.max(0.0);
-        while self.now < to {
-            let seconds = STEP_SECONDS.min(to - self.now);
-            self.step(seconds);
-            // Absorb the rounding of many small steps.
-            self.now = if to - self.now - seconds < 1e-9 { to } else { self.now + seconds };
+        let to = to_seconds - self.asleep + ROUNDING_SECONDS;
+        while self.now + STEP_SECONDS <= to {
+            self.step();
+            self.steps += 1;
+            self.now = self.steps as f64 * STEP_SECONDS - SETTLING_SECONDS;
         }
     }
 
@@ -303,21 +234,20 @@ impl Keyspace {
         self.members[member].stalled.as_ref().map_or(&self.store, |stalled| &stalled.store)
     }
 
-    fn step(&mut self, seconds: f64) {
+    fn step(&mut self) {
         // In the order of their misses: the delay is the same for all.
         while let Some(refill) = self.refills.front().copied().filter(|refill| refill.due <= self.now) {
             self.refills.pop_front();
             self.set(refill.key);
         }
-        if self.now >= self.next_expiry_cycle {
+        if self.steps.is_multiple_of(EXPIRY_CYCLE_STEPS) {
             self.expire_actively();
-            self.next_expiry_cycle = self.now + EXPIRY_CYCLE_SECONDS;
         }
-        self.purge_step(seconds);
+        self.purge_step(STEP_SECONDS);
         // Traffic breathes a little, or every chart would be a ruler.
         let breath = 1.0 + 0.05 * (self.now * std::f64::consts::TAU / 47.0).sin();
         for member in 0..self.members.len() {
-            let lookups = self.profile.lookups_per_second[member] * breath * seconds;
+            let lookups = self.profile.lookups_per_second[member] * breath * STEP_SECONDS;
             let server = if self.members[member].alive { member } else { self.master };
             for _ in 0..poisson(lookups * self.load.surge, &mut self.rng) {
                 let key = self.draw_key();
@@ -447,7 +377,7 @@ impl Keyspace {
         Facts {
             run_id: server.run_id.clone(),
             port: server.port,
-            uptime_seconds: (self.time() - server.started).max(0.0) as u64,
+            uptime_seconds: whole_seconds(self.time() - server.started),
             loading: false,
             connected_clients: 20,
             maxmemory_bytes: self.maxmemory_bytes,
@@ -473,13 +403,18 @@ impl Keyspace {
             let last_io = self.members[member].stalled.as_ref().map_or(0.0, |stalled| self.now - stalled.since);
             return Replication::Replica {
                 master_port: self.members[self.master].port,
-                last_io_seconds: last_io.max(0.0) as u64,
+                last_io_seconds: whole_seconds(last_io),
             };
         }
         let replicas = self.members.iter().enumerate().filter(|(index, other)| *index != member && other.alive);
         let offset_of = |other: &Member| other.stalled.as_ref().map_or(self.offset, |stalled| stalled.offset);
         Replication::Master { replicas: replicas.map(|(_, other)| (other.port, offset_of(other))).collect() }
     }
+}
+
+/// Seconds as `INFO` shows them.
+fn whole_seconds(seconds: f64) -> u64 {
+    (seconds + ROUNDING_SECONDS) as u64
 }
 
 /// The keys held when the settling begins, and the hit ratio that they give.
@@ -499,27 +434,6 @@ fn steady_store(profile: &Profile, zipf: &Zipf, rng: &mut StdRng) -> (Store, f64
         }
     }
     (store, hit_ratio)
-}
-
-/// The counters that a server of this age would show.
-fn past(profile: &Profile, member: usize, hit_ratio: f64) -> Counters {
-    let lookups = profile.lookups_per_second[member] * profile.uptime_seconds;
-    let total = profile.lookups_per_second.iter().sum::<f64>() * profile.uptime_seconds;
-    let (hits, sets) = ((lookups * hit_ratio) as u64, (total * (1.0 - hit_ratio)) as u64);
-    let mut counters = Counters {
-        hits,
-        misses: lookups as u64 - hits,
-        // In the long run, what comes in goes by its TTL.
-        expired: if member == 0 { sets } else { 0 },
-        connections: 500,
-        net_input_bytes: lookups as u64 * REQUEST_BYTES + sets * (REQUEST_BYTES + profile.value_bytes),
-        net_output_bytes: hits * profile.value_bytes + lookups as u64 * NIL_BYTES,
-        full_syncs: if member == 0 { profile.lookups_per_second.len() as u64 - 1 } else { 0 },
-        ..Counters::default()
-    };
-    counters.add_calls(Command::Get, lookups as u64);
-    counters.add_calls(Command::Set, sets);
-    counters
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod keyspace;
 pub mod mode;
 pub mod node;
 pub mod plain;
+pub mod profile;
 mod resp;
 pub mod schedule;
 pub mod server;

@@ -37,7 +37,8 @@ pub enum Mode {
     Busy,
     /// Has no room for another client; connections that stand stay.
     MaxClients,
-    /// Does not listen, and cuts what was connected, as a dead process does.
+    /// Does not listen, and cuts what was connected, as a dead process does. A plain node, which shares
+    /// its listener, resets new connections instead.
     Refuse,
 }
 

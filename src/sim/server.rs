@@ -67,10 +67,15 @@ async fn accept_for(mut listener: TcpListener, node: Arc<Node>, tasks: &Tasks) {
 async fn listen_again(node: &Node) -> TcpListener {
     let mut control = node.watch();
     drop(control.wait_for(|control| !matches!(control.mode, Mode::Refuse)).await);
+    let mut reported = false;
     loop {
         match TcpListener::bind(node.address()).await {
             Ok(listener) => return listener,
-            Err(error) => tracing::warn!(node = %node.name(), %error, "simulated node cannot listen again"),
+            Err(error) if !reported => {
+                reported = true;
+                tracing::warn!(node = %node.name(), %error, "simulated node cannot listen again yet");
+            }
+            Err(_) => {}
         }
         sleep(RETRY_INTERVAL).await;
     }

@@ -6,8 +6,8 @@ use super::*;
 use crate::parse::info::Info;
 use crate::parse::sample::Sample;
 use crate::sim::fleet::Fleet;
-use crate::sim::keyspace::Profile;
 use crate::sim::plain::Rates;
+use crate::sim::profile::Profile;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Long enough for an answer over the loopback, short enough to wait for silence.
