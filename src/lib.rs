@@ -18,5 +18,6 @@ pub mod recommend;
 pub mod replay;
 pub mod report;
 pub mod serve;
+pub mod sim;
 pub mod thresholds;
 pub mod wire;
