@@ -1,5 +1,6 @@
 //! Wiring: reads the configuration and hands each command what it needs. No logic of its own.
 
+mod demo;
 mod live;
 mod report;
 
@@ -38,6 +39,9 @@ pub enum AppError {
     /// Serving broke off.
     #[error("serve HTTP: {0}")]
     Serve(std::io::Error),
+    /// The embedded fleet found no port.
+    #[error("start embedded fleet on 127.0.0.1: {0}")]
+    Fleet(std::io::Error),
     /// The exporter's own metrics are faulty.
     #[error("register own metrics: {0}")]
     Metrics(#[from] crate::metrics::RegisterError),
@@ -97,11 +101,7 @@ async fn dispatch(command: Command) -> Result<ExitStatus, AppError> {
         }
         Command::Demo(args) => {
             let base = configure(&args.common, &overrides)?;
-            let (fleet, config, notice) = live::demo(&args, base).await?;
-            let again = config.clone();
-            let status = live::run(config, false, Some(notice), move || Ok(again.clone())).await;
-            drop(fleet);
-            status
+            demo::run(&args, base).await
         }
         Command::Check(args) => {
             let config = configure(&args.common, &overrides)?;
@@ -156,4 +156,3 @@ fn complain(format: LogFormat, error: &AppError) {
         }
     }
 }
-

@@ -27,7 +27,10 @@ pub async fn check(config: &Config) -> (String, ExitStatus) {
                 Err(error) => {
                     unusable += 1;
                     unreached += usize::from(!answered(error.reason));
-                    line(&mut text, format_args!("  {}  NOT USABLE ({}): {}", endpoint.node, error.reason, error.detail));
+                    line(
+                        &mut text,
+                        format_args!("  {}  NOT USABLE ({}): {}", endpoint.node, error.reason, error.detail),
+                    );
                 }
             }
         }

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use crate::config::Overrides;
 use crate::exit::ExitStatus;
-use crate::model::StormType;
+use crate::sim::schedule::Program;
 
 /// Sees cache miss storms on Redis and Valkey fleets, names their type and shows the evidence.
 #[derive(Debug, Parser)]
@@ -120,8 +120,8 @@ pub struct DemoArgs {
     #[command(flatten)]
     pub web: Web,
     /// Which storms break out: cycle (all types in turn), none, or one type such as mass_expiration
-    #[arg(long, value_name = "STORM", default_value = "cycle", value_parser = demo_storm)]
-    pub storm: DemoStorm,
+    #[arg(long, value_name = "STORM", default_value = "cycle")]
+    pub storm: Program,
     /// Time until the first storm
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub first_storm: Duration,
@@ -134,17 +134,6 @@ pub struct DemoArgs {
     /// Seed of the embedded traffic; the same seed gives the same traffic
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-}
-
-/// Which storms the demo lets break out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DemoStorm {
-    /// All types in turn.
-    Cycle,
-    /// None: a quiet fleet.
-    None,
-    /// One type, again and again; never [`StormType::Unknown`], which nothing can cause.
-    Only(StormType),
 }
 
 /// Arguments of `check`.
@@ -269,25 +258,12 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
-fn demo_storm(text: &str) -> Result<DemoStorm, String> {
-    match text {
-        "cycle" => return Ok(DemoStorm::Cycle),
-        "none" => return Ok(DemoStorm::None),
-        _ => {}
-    }
-    let causes = StormType::ALL.iter().filter(|storm_type| **storm_type != StormType::Unknown);
-    let found = causes.clone().find(|storm_type| storm_type.as_str() == text);
-    found.map(|storm_type| DemoStorm::Only(*storm_type)).ok_or_else(|| {
-        let names: Vec<_> = causes.map(|storm_type| storm_type.as_str()).collect();
-        format!("expected cycle, none or one of {}", names.join(", "))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::model::StormType;
 
     fn read(line: &str) -> Result<Command, Refusal> {
         parse(format!("cache-storm-exporter {line}").split_whitespace().map(OsString::from))
@@ -326,12 +302,12 @@ mod tests {
     #[test]
     fn demo_has_the_documented_defaults() {
         let Ok(Command::Demo(args)) = read("demo") else { panic!() };
-        assert_eq!(args.storm, DemoStorm::Cycle);
+        assert_eq!(args.storm, Program::Cycle);
         assert_eq!((args.first_storm, args.every), (Duration::from_secs(20), Duration::from_secs(60)));
         assert_eq!(args.nodes_per_cache, 3);
         let Ok(Command::Demo(args)) = read("demo --storm hot_key --every 2m --listen 127.0.0.1:0") else { panic!() };
-        assert_eq!((args.storm, args.every), (DemoStorm::Only(StormType::HotKey), Duration::from_secs(120)));
-        assert!(mistake("demo --storm unknown").contains("expected cycle, none or one of failover_cascade"));
+        assert_eq!((args.storm, args.every), (Program::Only(StormType::HotKey), Duration::from_secs(120)));
+        assert!(mistake("demo --storm weather").contains("expected cycle, none or one of failover_cascade"));
         assert!(mistake("demo --every 60").contains("such as 5s"));
     }
 

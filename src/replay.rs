@@ -326,7 +326,8 @@ mod tests {
 
     #[test]
     fn refuses_with_file_line_and_column() {
-        let error = read(&format!("{HEADING}1,n0,1,a,5,master,1,2,3,4,5,6,\n2,n0,1,a,6,master,x,2,3,4,5,6,\n")).unwrap_err();
+        let error =
+            read(&format!("{HEADING}1,n0,1,a,5,master,1,2,3,4,5,6,\n2,n0,1,a,6,master,x,2,3,4,5,6,\n")).unwrap_err();
         assert_eq!(error.to_string(), "c.csv:3: column `keyspace_hits`: expected a number or nothing, found `x`");
         let error = read("t,node\n").unwrap_err().to_string();
         assert!(error.starts_with("c.csv: column `up` is missing"), "{error}");

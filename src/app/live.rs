@@ -50,7 +50,7 @@ pub(super) async fn run(
     let mut poller = FleetPoller::start(&config, publisher, &stop);
     events::serving(listener.local_addr().unwrap_or(address));
     let mut server = std::pin::pin!(serve::serve(listener, serve::router(state), stop.clone().cancelled_owned()));
-    let mut reload = |poller: &mut FleetPoller| match reconfigure() {
+    let reload = |poller: &mut FleetPoller| match reconfigure() {
         Ok(next) => {
             if next.listen != address {
                 events::listen_needs_restart(next.listen);
