@@ -36,6 +36,8 @@ pub struct Config {
     pub thresholds: Arc<Thresholds>,
     /// Which `redis_*` families `/metrics` carries.
     pub redis_metrics: RedisMetrics,
+    /// Whether and how accesses are sampled for hot keys.
+    pub hotkeys: HotKeys,
     /// Caches, in the order written; names are unique.
     pub caches: Vec<Arc<CacheConfig>>,
 }
@@ -63,6 +65,25 @@ pub enum RedisMetrics {
     /// At most 25 families, no per-command series.
     #[default]
     Core,
+}
+
+/// Whether accesses are sampled for hot keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HotKeyMode {
+    /// Never.
+    #[default]
+    Off,
+    /// On suspicion and, rarely, to know what is usual; from the sources that are allowed.
+    Auto,
+}
+
+/// Sampling of accesses for hot keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HotKeys {
+    /// Whether to sample.
+    pub mode: HotKeyMode,
+    /// `MONITOR` may be used. It is the only source in this release: without it nothing is sampled.
+    pub allow_monitor: bool,
 }
 
 /// One cache.

@@ -20,7 +20,7 @@ pub(super) struct Raw {
 /// The shapes a value can have in YAML, TOML and the environment alike.
 pub(super) enum Value {
     Null,
-    Bool,
+    Bool(bool),
     Number(f64),
     Text(String),
     List(Vec<Raw>),
@@ -31,7 +31,7 @@ impl Value {
     fn kind(&self) -> &'static str {
         match self {
             Self::Null => "empty",
-            Self::Bool => "true or false",
+            Self::Bool(_) => "true or false",
             Self::Number(_) => "a number",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
@@ -88,6 +88,17 @@ impl<'a> Item<'a> {
             return None;
         }
         Some(number)
+    }
+
+    /// True or false.
+    pub(super) fn flag(&self) -> Option<bool> {
+        match (&self.raw.value, &self.raw.origin) {
+            (Value::Bool(flag), _) => Some(*flag),
+            // The environment knows only text.
+            (Value::Text(text), Origin::Variable(_)) if text == "true" => Some(true),
+            (Value::Text(text), Origin::Variable(_)) if text == "false" => Some(false),
+            _ => self.mistyped("true or false"),
+        }
     }
 
     /// A duration with its unit, between `min` and `max`, both included.

@@ -160,6 +160,7 @@ mod tests {
             timing: Default::default(),
             thresholds: Arc::default(),
             redis_metrics: RedisMetrics::Core,
+            hotkeys: Default::default(),
             caches: caches.into_iter().map(cache).collect(),
         }
     }
