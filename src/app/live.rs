@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::AppError;
 use crate::config::{Config, ConfigErrors};
 use crate::events;
 use crate::exit::ExitStatus;
+use crate::hotkeys;
 use crate::metrics::OwnMetrics;
 use crate::poll::{FleetPoller, wall_unix_seconds};
 use crate::publish::Publisher;
@@ -47,7 +48,9 @@ pub(super) async fn run(
         notice,
     };
     let stop = CancellationToken::new();
-    let mut poller = FleetPoller::start(&config, publisher, &stop);
+    let mut poller = FleetPoller::start(&config, Arc::clone(&publisher), &stop);
+    let (sampling, configs) = watch::channel(Arc::new(config));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(hotkeys::run(configs, publisher, poller.hot_keys())));
     events::serving(listener.local_addr().unwrap_or(address));
     let mut server = std::pin::pin!(serve::serve(listener, serve::router(state), stop.clone().cancelled_owned()));
     let reload = |poller: &mut FleetPoller| match reconfigure() {
@@ -59,6 +62,7 @@ pub(super) async fn run(
             redis_metrics.store(Arc::new(next.redis_metrics));
             own.reload_succeeded(wall_unix_seconds());
             events::reloaded(next.caches.len());
+            sampling.send_replace(Arc::new(next));
             Ok(())
         }
         Err(errors) => {

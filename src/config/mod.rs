@@ -86,6 +86,14 @@ pub struct HotKeys {
     pub allow_monitor: bool,
 }
 
+impl HotKeys {
+    /// Whether there is a source to sample from.
+    #[must_use]
+    pub fn sampled(&self) -> bool {
+        self.mode == HotKeyMode::Auto && self.allow_monitor
+    }
+}
+
 /// One cache.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CacheConfig {

@@ -78,9 +78,7 @@ impl Accesses {
 
 /// Shows every key that the line's command accesses, unescaped; `argument` is room to unescape in.
 fn for_each_key(line: &[u8], argument: &mut Vec<u8>, mut show: impl FnMut(&[u8])) {
-    let Some(mut rest) = after_source(line) else { return };
-    let Some(after) = unquote(rest, argument) else { return };
-    rest = after;
+    let Some(mut rest) = after_source(line).and_then(|command| unquote(command, argument)) else { return };
     let keys = keys_of(argument);
     for position in 1..=keys.last {
         let Some(after) = unquote(rest, argument) else { return };

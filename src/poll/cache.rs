@@ -15,6 +15,7 @@ use crate::detect::CacheDetector;
 use crate::detect::settings::Settings;
 use crate::detect::verdict::{CacheVerdict, Episode, Observation};
 use crate::events;
+use crate::hotkeys::HotKeySlots;
 use crate::model::{CacheName, NodeName, Severity};
 use crate::publish::{CacheSnapshot, Publisher};
 use crate::wire::TlsStore;
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     pub(super) tls: TlsStore,
     pub(super) clock: Clock,
     pub(super) isolation: Isolation,
+    pub(super) hot_keys: Arc<HotKeySlots>,
 }
 
 /// Judges a cache's rounds: settings in force, time, isolated, what was seen. A function, so that a
@@ -105,12 +107,13 @@ struct Cache {
 
 impl Cache {
     async fn round(&mut self) {
-        let Shared { publisher, tls, clock, isolation } = &*self.shared;
+        let Shared { publisher, tls, clock, isolation, hot_keys } = &*self.shared;
         let name = &self.plan.cache.name;
         // The round's time is its start: the nodes are asked at a fixed distance from it, while its
         // end moves by the whole deadline when a node hangs, and every rate would move with it.
         let now = clock.seconds(Instant::now());
-        let collected = self.nodes.collect(name, tls, self.plan.poll.timeout).await;
+        let mut collected = self.nodes.collect(name, tls, self.plan.poll.timeout).await;
+        hot_keys.attach(name, &mut collected.observations);
         let isolated = isolation.report(name, collected.cut_off, publisher);
         for took in collected.took {
             self.tally.poll_duration_seconds.observe(took.as_secs_f64());

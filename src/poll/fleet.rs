@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::isolation::Isolation;
 use crate::config::Config;
 use crate::events;
+use crate::hotkeys::HotKeySlots;
 use crate::model::CacheName;
 use crate::publish::Publisher;
 use crate::wire::TlsStore;
@@ -52,8 +53,13 @@ impl FleetPoller {
     }
 
     fn start_with(config: &Config, publisher: Arc<Publisher>, stop: &CancellationToken, judge: fn() -> Judge) -> Self {
-        let shared =
-            Shared { publisher, tls: TlsStore::default(), clock: Clock::set_now(), isolation: Isolation::default() };
+        let shared = Shared {
+            publisher,
+            tls: TlsStore::default(),
+            clock: Clock::set_now(),
+            isolation: Isolation::default(),
+            hot_keys: Arc::default(),
+        };
         let mut fleet = Self {
             shared: Arc::new(shared),
             caches: BTreeMap::new(),
@@ -89,6 +95,12 @@ impl FleetPoller {
                 Some(task) => task.change(&cache.name, plan),
             }
         }
+    }
+
+    /// Where a sampler leaves what the next rounds shall show the detector.
+    #[must_use]
+    pub fn hot_keys(&self) -> Arc<HotKeySlots> {
+        Arc::clone(&self.shared.hot_keys)
     }
 
     /// Stops polling and waits for the tasks to end, 1 s at most.

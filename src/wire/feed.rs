@@ -86,7 +86,8 @@ fn request(time: Duration, end: FeedEnd) -> Vec<u8> {
     let mut request = b"*1\r\n$7\r\nMONITOR\r\n".to_vec();
     if end == FeedEnd::ByServer {
         let time = time.as_millis().max(1).to_string();
-        let wait = format!("*3\r\n$4\r\nWAIT\r\n$10\r\n2147483647\r\n${}\r\n{time}\r\n*1\r\n$4\r\nQUIT\r\n", time.len());
+        let wait =
+            format!("*3\r\n$4\r\nWAIT\r\n$10\r\n2147483647\r\n${}\r\n{time}\r\n*1\r\n$4\r\nQUIT\r\n", time.len());
         request.extend_from_slice(wait.as_bytes());
     }
     request
