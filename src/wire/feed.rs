@@ -92,3 +92,85 @@ fn request(time: Duration, end: FeedEnd) -> Vec<u8> {
     }
     request
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::super::scripted::endpoint;
+    use super::super::{Credentials, TlsStore};
+    use super::*;
+
+    const LINE: &str = "+1700000000.123456 [0 127.0.0.1:5000] \"GET\" \"k\"\r\n";
+
+    /// What is seen of a feed of `bytes` in a time of 100 ms, and what was asked for it. The server never hangs up.
+    async fn watch(bytes: Vec<u8>, end: FeedEnd) -> (Result<Vec<String>, PollError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut endpoint = endpoint(listener.local_addr().unwrap());
+        endpoint.credentials = Credentials { username: None, password: Some("hunter2".to_owned().into()) };
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            stream.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+            let length = stream.read(&mut request).await.unwrap();
+            // Whoever watches may have seen enough.
+            stream.write_all(&bytes).await.ok();
+            (String::from_utf8_lossy(&request[..length]).into_owned(), stream)
+        };
+        let client = async {
+            let soon = Instant::now() + Duration::from_secs(5);
+            let connection = Connection::open(&endpoint, &TlsStore::default(), soon).await.unwrap();
+            let mut lines = Vec::new();
+            let see = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
+            connection.monitor(Duration::from_millis(100), end, see).await.map(|()| lines)
+        };
+        let ((request, _stream), seen) = tokio::join!(server, client);
+        (seen, request)
+    }
+
+    #[tokio::test]
+    async fn one_write_holds_the_feed_and_its_end() {
+        let (seen, request) = watch(format!("+OK\r\n{LINE}{LINE}:0\r\n+OK\r\n").into(), FeedEnd::ByServer).await;
+        assert_eq!(seen.unwrap(), ["+OK\r\n", LINE, LINE]);
+        let commands =
+            "*1\r\n$7\r\nMONITOR\r\n*3\r\n$4\r\nWAIT\r\n$10\r\n2147483647\r\n$3\r\n100\r\n*1\r\n$4\r\nQUIT\r\n";
+        assert_eq!(request, commands);
+        let (_, request) = watch(b"+OK\r\n".into(), FeedEnd::ByUs).await;
+        assert_eq!(request, "*1\r\n$7\r\nMONITOR\r\n");
+    }
+
+    #[tokio::test]
+    async fn lines_and_bytes_are_bounded() {
+        let (seen, _) = watch(LINE.repeat(LINES_MAX + 1000).into(), FeedEnd::ByServer).await;
+        assert_eq!(seen.unwrap().len(), LINES_MAX + 1);
+
+        let long = format!("{LINE}{}", "x".repeat(BYTES_MAX as usize));
+        let (seen, _) = watch(long.into(), FeedEnd::ByServer).await;
+        assert_eq!(seen.unwrap(), [LINE], "the line that was cut is not shown");
+    }
+
+    #[tokio::test]
+    async fn time_is_bounded() {
+        let begun = Instant::now();
+        let (seen, _) = watch(format!("+OK\r\n{LINE}+17").into(), FeedEnd::ByUs).await;
+        assert_eq!(seen.unwrap().len(), 2);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        let (seen, _) = watch(Vec::new(), FeedEnd::ByUs).await;
+        assert_eq!(seen.unwrap_err().reason, FailureReason::Timeout);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_to_grant_and_no_password() {
+        for (reply, reason) in [
+            ("-NOPERM User hunter2 may not 'monitor'\r\n", FailureReason::NoPerm),
+            ("+OK\r\n-NOPERM User hunter2 may not 'wait'\r\n", FailureReason::NoPerm),
+            ("+OK\r\n-ERR WAIT cannot be used with replica instances\r\n", FailureReason::Protocol),
+        ] {
+            let error = watch(reply.into(), FeedEnd::ByServer).await.0.unwrap_err();
+            assert_eq!(error.reason, reason, "{reply}");
+            assert!(error.detail.contains("+monitor +wait +quit") && !error.detail.contains("hunter2"), "{error}");
+        }
+    }
+}
