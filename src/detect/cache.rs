@@ -362,6 +362,9 @@ fn judge_node(
     let judgement = node.subject.judge(&input, durations, thresholds);
     let thin = around.pooled && !node.subject.guard() && stats.is_some_and(|stats| stats.lookups > 0.0);
     let ended = judgement.ended;
+    if ended == Some(EndReason::Recovered) {
+        node.followed_failover = None;
+    }
     (
         conclude::judged(name, node, &input, judgement, pool.filter(|_| thin), around.clock_skew_seconds, thresholds),
         ended,

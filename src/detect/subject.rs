@@ -320,6 +320,7 @@ impl Subject {
                 let ended = storm.end(input, &self.window, indicators, self.guard(), durations);
                 match ended {
                     Some(EndReason::Accepted) => self.baseline.forget(),
+                    Some(EndReason::Recovered) => self.absolve(),
                     Some(_) => {}
                     None => self.phase = Phase::Affected(storm),
                 }
@@ -327,6 +328,11 @@ impl Subject {
             }
         }
         .inspect(|_| self.baseline.freeze())
+    }
+
+    /// The node came back: what caused that storm does not explain the next one.
+    fn absolve(&mut self) {
+        (self.cause, self.restart, self.promoted, self.flushed) = (None, None, None, None);
     }
 
     /// First abnormal poll: evidence is gathered from half a minute before it.
