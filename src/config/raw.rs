@@ -28,6 +28,14 @@ pub(super) enum Value {
 }
 
 impl Value {
+    fn asks_for_nothing(&self) -> bool {
+        match self {
+            Self::List(items) => items.is_empty(),
+            Self::Map(entries) => entries.is_empty(),
+            _ => false,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Null => "empty",
@@ -225,10 +233,11 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Refuses a key that people expect, saying what to do instead; it is not listed among the known.
+    /// Refuses a key that people expect, saying what to do instead; it is not listed among the known. An empty
+    /// list or mapping asks for nothing and passes.
     pub(super) fn refuse(&mut self, key: &'static str, instead: &str) {
         self.refused.push(key);
-        if let Some(item) = self.peek(key) {
+        if let Some(item) = self.peek(key).filter(|item| !item.raw.value.asks_for_nothing()) {
             item.reject(instead);
         }
     }
