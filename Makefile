@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint bench audit fuzz
+.PHONY: help demo run test lint bench month audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -20,9 +20,13 @@ lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-bench: ## cost of polling for a real redis-server and for us (optimised build, minutes)
+bench: ## cost of polling and of detection (optimised build, minutes)
 	tests/install-tools.sh
 	cargo bench --locked --bench poll_cost
+	cargo bench --locked --profile month --bench detect
+
+month: ## false alarms in a simulated month of 50 nodes (optimised build, minutes; SEED=n for another)
+	cargo bench --locked --profile month --bench month
 
 audit: ## licences, advisories, duplicates; needs cargo-deny and the network
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }

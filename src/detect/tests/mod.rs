@@ -1,6 +1,7 @@
 //! The detector as its users see it: rounds of samples in, verdicts out.
 
 mod ends;
+mod properties;
 mod rig;
 mod thresholds;
 mod topology;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::rig::{Rig, node};
+use crate::detect::settings::Settings;
 use crate::model::{Role, StormType};
 
 /// A master `n00` with its replica `n01`, and another master.
-fn pair() -> Rig {
-    let mut rig = Rig::new(3);
+pub(super) fn pair(settings: Settings) -> Rig {
+    let mut rig = Rig::with(3, settings);
     let history = rig.servers[0].sample.replid.clone();
     let replica = &mut rig.servers[1].sample;
     (replica.role, replica.replid, replica.link_up) = (Some(Role::Replica), history, Some(true));
@@ -16,7 +17,7 @@ fn pair() -> Rig {
 }
 
 /// Master and replica swap places; the new history gets the name `history`.
-fn fail_over(rig: &mut Rig, from: usize, to: usize, history: &str) {
+pub(super) fn fail_over(rig: &mut Rig, from: usize, to: usize, history: &str) {
     let former = rig.servers[from].sample.replid.clone();
     for index in [from, to] {
         let sample = &mut rig.servers[index].sample;
@@ -30,7 +31,7 @@ fn fail_over(rig: &mut Rig, from: usize, to: usize, history: &str) {
 
 #[test]
 fn failovers_of_one_master_add_up_though_each_begins_a_history_of_its_own() {
-    let mut rig = pair();
+    let mut rig = pair(Settings::default());
     for (failover, (from, to)) in [(0, 1), (1, 0), (0, 1)].into_iter().enumerate() {
         rig.run(120.0);
         fail_over(&mut rig, from, to, &format!("history-{failover}"));
@@ -44,7 +45,7 @@ fn failovers_of_one_master_add_up_though_each_begins_a_history_of_its_own() {
 
 #[test]
 fn a_replica_names_the_flush_it_repeated() {
-    let mut rig = pair();
+    let mut rig = pair(Settings::default());
     for server in &mut rig.servers[..2] {
         server.sample.keys = Some(500);
         server.sample.flush_calls = Some(1);
