@@ -17,5 +17,6 @@ mod replication;
 pub mod settings;
 mod subject;
 pub mod verdict;
+mod words;
 
-pub use cache::CacheDetector;
+pub use cache::{CacheDetector, CacheState};
