@@ -16,6 +16,7 @@ use crate::metrics::OwnMetrics;
 use crate::poll::{FleetPoller, wall_unix_seconds};
 use crate::publish::Publisher;
 use crate::serve::{self, ReloadRequest, ServeState};
+use crate::state::{self, Keeper};
 
 /// Requests to reload that may wait; more are refused by the server.
 const RELOADS_MAX: usize = 4;
@@ -39,7 +40,7 @@ pub(super) async fn run(
     let (publisher, own) = (Arc::new(Publisher::default()), Arc::new(OwnMetrics::new(wall_unix_seconds())?));
     let redis_metrics = Arc::new(ArcSwap::from_pointee(config.redis_metrics));
     let (ask, mut asked) = mpsc::channel::<ReloadRequest>(RELOADS_MAX);
-    let state = ServeState {
+    let serve_state = ServeState {
         publisher: Arc::clone(&publisher),
         own: Arc::clone(&own),
         redis_metrics: Arc::clone(&redis_metrics),
@@ -47,13 +48,21 @@ pub(super) async fn run(
         notice,
     };
     let stop = CancellationToken::new();
-    let mut poller = FleetPoller::start(&config, publisher, &stop);
+    let saved = config.state_file.as_deref().and_then(|path| state::resume(path, wall_unix_seconds()));
+    let mut poller = FleetPoller::resume(&config, publisher, &stop, saved);
+    let keeper = config.state_file.clone().map(|path| {
+        let memory = poller.memory();
+        Keeper::start(path, Arc::clone(&memory.moved), move || memory.export())
+    });
     events::serving(listener.local_addr().unwrap_or(address));
-    let mut server = std::pin::pin!(serve::serve(listener, serve::router(state), stop.clone().cancelled_owned()));
+    let mut server = std::pin::pin!(serve::serve(listener, serve::router(serve_state), stop.clone().cancelled_owned()));
     let reload = |poller: &mut FleetPoller| match reconfigure() {
         Ok(next) => {
             if next.listen != address {
                 events::listen_needs_restart(next.listen);
+            }
+            if next.state_file != config.state_file {
+                events::state_file_needs_restart();
             }
             poller.apply(&next);
             redis_metrics.store(Arc::new(next.redis_metrics));
@@ -84,6 +93,12 @@ pub(super) async fn run(
     }
     events::stopping();
     stop.cancel();
-    let (served, ()) = tokio::join!(server, poller.stop());
+    let polled = async {
+        poller.stop().await;
+        if let Some(keeper) = keeper {
+            keeper.finish().await;
+        }
+    };
+    let (served, ()) = tokio::join!(server, polled);
     served.map(|()| ExitStatus::Fine).map_err(AppError::Serve)
 }

@@ -36,6 +36,8 @@ pub struct Config {
     pub thresholds: Arc<Thresholds>,
     /// Which `redis_*` families `/metrics` carries.
     pub redis_metrics: RedisMetrics,
+    /// Where the detectors' memory outlives the process; `None`: nowhere.
+    pub state_file: Option<PathBuf>,
     /// Caches, in the order written; names are unique.
     pub caches: Vec<Arc<CacheConfig>>,
 }

@@ -87,6 +87,7 @@ fn every_key_arrives() {
     };
     assert_eq!(config.timing, timing);
     assert_eq!(config.redis_metrics, RedisMetrics::Off);
+    assert_eq!(config.state_file, Some(PathBuf::from("/var/lib/cache-storm-exporter/state")));
     let names: Vec<_> = config.caches.iter().map(|cache| cache.name.as_str()).collect();
     assert_eq!(names, ["sessions", "catalog.eu_1", "search"]);
 
@@ -144,6 +145,7 @@ fn without_any_configuration_the_local_redis_is_watched() {
     assert_eq!(config.poll, Poll { interval: Duration::from_secs(5), timeout: Duration::from_secs(1) });
     assert_eq!(config.timing, Timing::default());
     assert_eq!(config.redis_metrics, RedisMetrics::Core);
+    assert_eq!(config.state_file, None);
     let [cache] = config.caches.as_slice() else { panic!("one cache") };
     assert_eq!(cache.name.as_str(), "default");
     assert_eq!(cache.nodes[0].node.as_str(), "127.0.0.1:6379");
