@@ -10,7 +10,14 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use cache_storm_exporter::parse::{Info, Sample};
+use std::time::Duration;
+
+use cache_storm_exporter::config::{Credentials, Endpoint};
+use cache_storm_exporter::parse::Info;
+use cache_storm_exporter::poll::{NodeLink, Outcome};
+use cache_storm_exporter::wire::TlsStore;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 const POLLS: u32 = 20_000;
 const ROUNDS: usize = 5;
@@ -21,14 +28,14 @@ fn main() -> ExitCode {
     let server = Server::start();
     let mut observer = server.connect();
     server.make_lifelike(&mut observer);
-    let (mut plain_connection, mut poll_connection) = (server.connect(), server.connect());
+    let (mut plain_connection, mut poller) = (server.connect(), Poller::new(server.port));
 
     let (mut ratios, mut own) = (Vec::new(), Vec::new());
     println!("round  plain INFO  poll      ratio  own CPU   ({POLLS} each; per request)");
     for round in 1..=ROUNDS {
         let plain_us = server_cpu_us(&mut observer, || plain(&mut plain_connection));
         let own_before = own_cpu_seconds();
-        let poll_us = server_cpu_us(&mut observer, || poll(&mut poll_connection));
+        let poll_us = server_cpu_us(&mut observer, || poller.poll());
         let own_ms = (own_cpu_seconds() - own_before) * 1e3 / f64::from(POLLS);
         println!("{round:>5}  {plain_us:>7.1} µs  {poll_us:>5.1} µs  {:>5.2}  {own_ms:.3} ms", poll_us / plain_us);
         ratios.push(poll_us / plain_us);
@@ -44,11 +51,33 @@ fn plain(connection: &mut Connection) {
     black_box(connection.bulk());
 }
 
-// THE ONE PLACE to call the crate's own `wire`: until it is there, the same bytes by hand.
-fn poll(connection: &mut Connection) {
-    connection.write(b"*1\r\n$4\r\nINFO\r\n*2\r\n$4\r\nINFO\r\n$12\r\ncommandstats\r\n");
-    let text = connection.bulk() + &connection.bulk();
-    black_box(Sample::from_info(&Info::parse(&text)));
+/// Polls as the exporter does: its own line to the node, question, answer, parsing.
+struct Poller {
+    runtime: Runtime,
+    tls: TlsStore,
+    link: NodeLink,
+}
+
+impl Poller {
+    fn new(port: u16) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let endpoint = Endpoint {
+            node: format!("127.0.0.1:{port}").into(),
+            host: "127.0.0.1".to_owned(),
+            port,
+            credentials: Credentials::default(),
+            tls: None,
+        };
+        Self { runtime, tls: TlsStore::default(), link: NodeLink::new(endpoint) }
+    }
+
+    fn poll(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        match self.runtime.block_on(self.link.poll(&self.tls, deadline)) {
+            Outcome::Answered(answer) => drop(black_box(answer)),
+            other => panic!("a poll failed: {other:?}"),
+        }
+    }
 }
 
 /// Server CPU per request, µs.

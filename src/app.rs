@@ -49,10 +49,10 @@ pub enum AppError {
     #[error("listen to signals: {0}")]
     Signals(std::io::Error),
     /// A running exporter did not give its report.
-    #[error("ask {url} for its report: {reason}; expected a running exporter, as http://HOST:9736")]
+    #[error("ask {whom} for its report: {reason}; expected a running exporter, as http://HOST:9736")]
     Ask {
-        /// Where.
-        url: String,
+        /// Host and port.
+        whom: String,
         /// Why not.
         reason: String,
     },

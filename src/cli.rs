@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use humantime_serde::re::humantime;
 use secrecy::SecretString;
 
-use crate::config::Overrides;
+use crate::config::{self, Overrides};
 use crate::exit::ExitStatus;
 use crate::sim::schedule::Program;
 
@@ -79,7 +79,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct Web {
     /// Where to serve (default 0.0.0.0:9736)
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen)]
     pub listen: Option<SocketAddr>,
     /// Allow POST /-/reload
     #[arg(long = "web.enable-lifecycle")]
@@ -251,6 +251,10 @@ fn without_userinfo(text: &str) -> String {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration with its unit such as 5s or 1m30s".to_owned())
+}
+
+fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    config::listen_address(text).ok_or("expected HOST:PORT such as 127.0.0.1:9736 or localhost:9736")
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -24,7 +24,7 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Prints the report; the exit code is the worst severity.
 pub(super) async fn run(args: &ReportArgs, config: Option<Config>) -> Result<ExitStatus, AppError> {
     let report = match (&args.url, config) {
-        (Some(url), _) => ask(url.clone()).await?,
+        (Some(url), _) => ask(url).await?,
         (None, Some(config)) => sample(config, args.sample_for).await,
         (None, None) => return Ok(ExitStatus::Usage),
     };
@@ -41,16 +41,21 @@ pub(super) async fn run(args: &ReportArgs, config: Option<Config>) -> Result<Exi
     Ok(ExitStatus::Severity(worst.copied().unwrap_or(Severity::Critical)))
 }
 
-async fn ask(url: String) -> Result<Report, AppError> {
-    let address = format!("{}/api/v1/report", url.trim_end_matches('/'));
+async fn ask(url: &str) -> Result<Report, AppError> {
+    // What was typed may hold a password: no error repeats it.
+    let address = url::Url::parse(url).ok().filter(|address| address.scheme() == "http" && address.has_host());
+    let Some(address) = address.and_then(|base| base.join("api/v1/report").ok()) else {
+        return Err(AppError::Ask { whom: "the --url given".to_owned(), reason: "not an http:// address".to_owned() });
+    };
+    let whom = address.authority().rsplit('@').next().unwrap_or_default().to_owned();
     let get = move || -> Result<Report, String> {
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(ASK_TIME_MAX)).build().into();
-        let mut response = agent.get(&address).call().map_err(|error| error.to_string())?;
+        let mut response = agent.get(address.as_str()).call().map_err(|error| error.to_string())?;
         let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
         serde_json::from_str(&body).map_err(|error| format!("its report cannot be read: {error}"))
     };
     let answer = tokio::task::spawn_blocking(get).await.unwrap_or_else(|error| Err(error.to_string()));
-    answer.map_err(|reason| AppError::Ask { url, reason })
+    answer.map_err(|reason| AppError::Ask { whom, reason })
 }
 
 /// Samples the configured nodes for a while. A verdict after a minute rests on borrowed baselines at best.

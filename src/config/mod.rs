@@ -22,6 +22,7 @@ use crate::thresholds::Thresholds;
 pub use errors::{ConfigError, ConfigErrors};
 pub use load::{Overrides, environment, load};
 pub use secret::Credentials;
+pub(crate) use validate::listen_address;
 
 /// The whole configuration. Everything in it has been checked; using it cannot fail on its values.
 #[derive(Debug, Clone, PartialEq)]

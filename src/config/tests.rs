@@ -56,6 +56,13 @@ fn good_files_load() {
     }
 }
 
+#[test]
+fn the_example_to_start_from_loads() {
+    let secret = [("SESSIONS_REDIS_PASSWORD".to_owned(), "s".to_owned())];
+    let config = load(Some(Path::new("deploy/exporter.yaml")), &Overrides::default(), secret).unwrap();
+    assert_eq!(config.caches.len(), 2);
+}
+
 /// The text of an error is an interface: what stands in `NAME.err` is what an operator reads.
 #[test]
 fn bad_files_fail_with_the_text_beside_them() {

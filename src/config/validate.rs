@@ -1,7 +1,7 @@
 //! From what was written to what it means: every top-level key with its default and bounds.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,11 +39,19 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
 }
 
 fn listen(item: &Item<'_>) -> Option<SocketAddr> {
-    let address = item.text("IP:PORT such as 0.0.0.0:9736")?.parse().ok();
+    let address = listen_address(item.text("HOST:PORT such as 0.0.0.0:9736")?);
     if address.is_none() {
-        item.reject("is no address, expected IP:PORT such as 0.0.0.0:9736 or [::]:9736");
+        item.reject("is no address, expected HOST:PORT such as 0.0.0.0:9736 or localhost:9736");
     }
     address
+}
+
+/// Where to serve: `HOST:PORT`, a host name by its first address, or `:PORT` on every address.
+pub(crate) fn listen_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix(':') {
+        Some(port) => Some(SocketAddr::from(([0, 0, 0, 0], port.parse().ok()?))),
+        None => text.to_socket_addrs().ok()?.next(),
+    }
 }
 
 fn poll(mut section: Section<'_>) -> Poll {

@@ -23,6 +23,8 @@ pub(crate) struct Balance {
     pub(crate) removed_estimated: bool,
     /// A flush ran and keys are gone since.
     pub(crate) flushed: bool,
+    /// Slots were moving: what came and went is no invalidation.
+    pub(crate) moved: bool,
     /// Writes refused for want of memory.
     pub(crate) oom_errors: f64,
     /// Connections accepted.
@@ -106,6 +108,7 @@ impl Balance {
         self.removed += removed;
         self.removed_estimated |= removed > 0.0 && matches!(removals, Removals::Refilled(_));
         self.flushed |= delta.flushed();
+        self.moved |= removals == Removals::Ignored;
         self.oom_errors += delta.oom_errors;
         self.connections += delta.connections;
         if let Some((before, after)) = delta.keys {

@@ -2,7 +2,7 @@
 
 mod state;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::classify::Facts;
@@ -11,12 +11,12 @@ use super::episode::{Episodes, Lead};
 use super::indicator::{Indicators, Reference};
 use super::node::{Event, Node};
 use super::replication::Offsets;
-use super::settings::{Durations, Settings};
+use super::settings::{Context, Durations, Settings};
 use super::subject::{Input, Judgement, Subject};
 use super::verdict::{CacheVerdict, EndReason, Episode, Observation, Signals};
 use crate::history::{Delta, Restart, WindowStats, median};
 use crate::model::{Indicator, NodeName, NodeState, Role};
-use crate::thresholds::{Threshold, Thresholds};
+use crate::thresholds::Threshold;
 pub use state::CacheState;
 
 /// The detector of one cache: its memory of every node, and the storm that is on.
@@ -40,8 +40,6 @@ struct Surroundings {
     role_ratios: BTreeMap<Role, f64>,
     /// Commands per second of the nodes of a role, ascending.
     role_commands: BTreeMap<Role, Vec<f64>>,
-    /// Fewer than half of the nodes have lookups enough to be judged alone.
-    pooled: bool,
     /// What nodes of one replication history share, by `master_replid`.
     groups: HashMap<String, Group>,
     /// Verdict on the pool of each role.
@@ -109,7 +107,7 @@ impl CacheDetector {
         self.take_in(now, round);
         self.follow_masters(now);
         let surroundings = self.survey(now);
-        let mut ended = left;
+        let mut ended = surroundings.pools.values().find_map(|pool| pool.ended).or(left);
         let judged: Vec<Judged> = self
             .nodes
             .iter_mut()
@@ -131,7 +129,7 @@ impl CacheDetector {
 
     /// Drops nodes that are no longer listed; an affected one ends its part of the storm.
     fn forget_absent(&mut self, round: &[(NodeName, Observation)]) -> Option<EndReason> {
-        let listed: std::collections::BTreeSet<&NodeName> = round.iter().map(|(node, _)| node).collect();
+        let listed: HashSet<&NodeName> = round.iter().map(|(node, _)| node).collect();
         let mut ended = None;
         self.nodes.retain(|name, node| {
             let stays = listed.contains(name);
@@ -177,6 +175,10 @@ impl CacheDetector {
             })?;
             Some((shard.1.subject.baseline.clone(), shard.1.traffic.clone()))
         });
+        // Every promotion begins a history with a new name: those before belong to the same master.
+        for (_, name) in self.failovers.iter_mut().filter(|(_, name)| name.is_some() && *name == former) {
+            name.clone_from(&replid);
+        }
         self.failovers.push((now, replid));
         if let (Some((baseline, traffic)), Some(node)) = (heritage, self.nodes.get_mut(name)) {
             if node.subject.baseline.summary().is_none() {
@@ -259,7 +261,6 @@ impl CacheDetector {
                 .filter_map(|(role, mut values)| Some((role, median(&mut values)?)))
                 .collect(),
             role_commands,
-            pooled,
             pools,
             groups: self.groups(now),
             clock_skew_seconds: (latest - earliest).max(0.0),
@@ -276,17 +277,22 @@ impl CacheDetector {
             }
         }
         let storm = self.nodes.values().any(|node| node.subject.is_affected());
-        self.pools.retain(|role, _| sums.contains_key(role));
+        // A round without counters (all restarted, all unreachable) must not cost the pool its past.
+        let roles: BTreeSet<Role> = self.nodes.values().filter_map(Node::role).collect();
+        self.pools.retain(|role, _| roles.contains(role));
         let mut judgements = BTreeMap::new();
-        for (role, delta) in sums {
+        for role in roles {
+            let delta = sums.get(&role);
             let pool = self.pools.entry(role).or_default();
-            pool.absorb(&delta, &self.durations);
+            if let Some(delta) = delta {
+                pool.absorb(delta, &self.durations);
+            }
             let lent = ratios.get(&role).and_then(|values| median(&mut values.clone()));
             let expected = self.settings.thresholds.value(Threshold::ExpectedHitRatio);
             let reference = Reference::own_or(&pool.baseline, lent.or(expected));
             let input = Input {
                 now,
-                delta: Some(&delta),
+                delta,
                 reference,
                 judgeable: pooled || pool.is_affected(),
                 eligible: pooled,
@@ -325,14 +331,6 @@ impl CacheDetector {
     }
 }
 
-/// What every judgement of a round shares.
-#[derive(Clone, Copy)]
-struct Context<'a> {
-    now: f64,
-    durations: &'a Durations,
-    thresholds: &'a Thresholds,
-}
-
 fn judge_node(
     context: Context<'_>,
     name: &NodeName,
@@ -345,7 +343,7 @@ fn judge_node(
     let lent = group.and_then(Group::ratio).or_else(|| role.and_then(|role| around.role_ratios.get(&role).copied()));
     let reference = node.reference(lent, thresholds.value(Threshold::ExpectedHitRatio));
     let loading = node.latest().is_some_and(|sample| sample.loading);
-    let pool = role.and_then(|role| around.pools.get(&role)).and_then(|pool| pool.affected.as_ref());
+    let pool = role.and_then(|role| around.pools.get(&role)).filter(|pool| pool.affected.is_some());
     let delta = node.delta;
     let stats = delta.and_then(|_| node.subject.window.stats());
     let input = Input {
@@ -363,12 +361,12 @@ fn judge_node(
         facts: facts(context, node, group, stats.as_ref()),
     };
     let judgement = node.subject.judge(&input, durations, thresholds);
-    let thin = around.pooled && !node.subject.guard() && stats.is_some_and(|stats| stats.lookups > 0.0);
+    let thin = !node.subject.guard() && stats.is_some_and(|stats| stats.lookups > 0.0);
     let ended = judgement.ended;
-    (
-        conclude::judged(name, node, &input, judgement, pool.filter(|_| thin), around.clock_skew_seconds, thresholds),
-        ended,
-    )
+    if ended == Some(EndReason::Recovered) {
+        node.followed_failover = None;
+    }
+    (conclude::judged(context, name, node, &input, judgement, pool.filter(|_| thin), around.clock_skew_seconds), ended)
 }
 
 /// Indicators that do not come from the node's own lookups.
@@ -383,7 +381,7 @@ fn foreign_indicators(Context { now, durations, .. }: Context<'_>, node: &Node) 
 }
 
 fn facts(context: Context<'_>, node: &Node, group: Option<&Group>, stats: Option<&WindowStats>) -> Facts {
-    let Context { now, durations, thresholds } = context;
+    let Context { now, durations, .. } = context;
     let succeeded = group.is_some_and(|group| group.succeeded) && !node.is_up();
     let followed = node.followed_failover.is_some_and(|at| now - at <= durations.promotion_memory);
     Facts {
@@ -391,13 +389,13 @@ fn facts(context: Context<'_>, node: &Node, group: Option<&Group>, stats: Option
         promoted: succeeded || followed,
         failovers: group.map_or(0, |group| group.failovers),
         stale_replica: node.staleness.reason().filter(|_| !group.is_some_and(|group| group.master_in_trouble)),
-        young_and_cold: stats.is_some_and(|stats| is_young_and_cold(node, stats, durations, thresholds)),
+        young_and_cold: stats.is_some_and(|stats| is_young_and_cold(context, node, stats)),
         ..Facts::default()
     }
 }
 
 /// Nothing is known of the time before, the server is young, and it misses nearly everything under load.
-fn is_young_and_cold(node: &Node, stats: &WindowStats, durations: &Durations, thresholds: &Thresholds) -> bool {
+fn is_young_and_cold(Context { durations, thresholds, .. }: Context<'_>, node: &Node, stats: &WindowStats) -> bool {
     let young =
         node.latest().and_then(|sample| sample.uptime_seconds).is_some_and(|uptime| uptime <= durations.restart_memory);
     let past_unknown = node.subject.restart.is_none_or(|restart| restart.keys_before.is_none());
@@ -421,11 +419,19 @@ fn hold(mut last: CacheVerdict, now: f64, round: &[(NodeName, Observation)]) -> 
     last.held = true;
     for (name, observation) in round {
         let Some(verdict) = last.nodes.iter_mut().find(|verdict| verdict.node == *name) else { continue };
-        if let Observation::Down(reason) = observation {
-            verdict.up = false;
-            verdict.down_reason = Some(*reason);
-            verdict.signals = Signals::default();
-            verdict.state = NodeState::Down;
+        match observation {
+            Observation::Down(reason) => {
+                verdict.up = false;
+                verdict.down_reason = Some(*reason);
+                verdict.signals = Signals::default();
+                verdict.state = NodeState::Down;
+            }
+            Observation::Up { .. } if !verdict.up => {
+                verdict.up = true;
+                verdict.down_reason = None;
+                verdict.state = NodeState::Unknown;
+            }
+            Observation::Up { .. } => {}
         }
     }
     last

@@ -107,9 +107,15 @@ pub(crate) fn scores(balance: &Balance, facts: &Facts) -> Scores {
     if let Some(sub_reason) = facts.stale_replica {
         scores.raise(StormType::ReplicationLag, 1.0, Some(sub_reason));
     }
-    // A replica never expires, evicts or deletes by itself: its balance means nothing.
+    // What a promoted replica expires and drops at once is a consequence of the promotion.
+    let consequence = facts.promoted && !facts.flushed_since_promotion;
+    // A replica repeats its master's flush, command and loss; besides that it never expires, evicts or deletes
+    // by itself: its balance means nothing.
+    if balance.flushed && !consequence {
+        scores.raise(StormType::MassInvalidation, 0.95, Some("flush"));
+    }
     if facts.role == Some(Role::Master) {
-        removals(&mut scores, balance, &excess, facts);
+        removals(&mut scores, balance, &excess, facts, consequence);
     }
     hot_key(&mut scores, balance, &excess, facts);
     if excess.gone / excess.keys_before < 0.03 && excess.sets.is_some_and(|sets| sets / excess.misses < 0.3) {
@@ -145,7 +151,7 @@ fn cold_start(scores: &mut Scores, facts: &Facts) {
     }
 }
 
-fn removals(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Facts) {
+fn removals(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Facts, consequence: bool) {
     let explained = |part: f64| {
         // Without extra misses no removal is a cause.
         if excess.misses < 0.03 * balance.lookups { 0.0 } else { unit(part / excess.misses / EXPLAINED_SHARE) }
@@ -153,12 +159,7 @@ fn removals(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Fac
     let certainty = |part: f64| (0.5 + 0.45 * excess.share(part)) * explained(part);
     let lost = |part: f64| part / excess.keys_before;
 
-    // What a promoted replica expires and drops at once is a consequence of the promotion.
-    let consequence = facts.promoted && !facts.flushed_since_promotion;
     if !consequence {
-        if balance.flushed {
-            scores.raise(StormType::MassInvalidation, 0.95, Some("flush"));
-        }
         if lost(excess.removed) >= 0.03 {
             let score = unit(lost(excess.removed) / 0.10) * certainty(excess.removed);
             scores.raise(StormType::MassInvalidation, score, Some("deletion"));
@@ -188,7 +189,8 @@ fn removals(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Fac
 
 /// Version or tag bump: nearly nothing removed, yet the misses create new keys beside the old ones.
 fn key_space_shifted(balance: &Balance, excess: &Excess) -> bool {
-    excess.misses >= 0.03 * balance.lookups
+    !balance.moved
+        && excess.misses >= 0.03 * balance.lookups
         && excess.gone / excess.keys_before < 0.10
         && excess.inserted / excess.misses >= 0.5
         && (balance.keys_last - balance.keys_first) / excess.keys_before >= 0.03

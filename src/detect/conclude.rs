@@ -2,7 +2,7 @@
 
 use super::indicator::{Fall, Reference};
 use super::node::Node;
-use super::settings::Settings;
+use super::settings::{Context, Settings};
 use super::subject::{Affected, Input, Judgement};
 use super::verdict::{CacheVerdict, Evidence, NodeVerdict, Signals, TypeVerdict};
 use super::words;
@@ -33,21 +33,23 @@ pub(crate) struct Concluded {
 
 /// Puts together what is said of a node. `pool`: the affected pool that this thin node belongs to, if any.
 pub(crate) fn judged(
+    context: Context<'_>,
     name: &NodeName,
     node: &mut Node,
     input: &Input<'_>,
     judgement: Judgement,
-    pool: Option<&Affected>,
+    pool: Option<&Judgement>,
     clock_skew_seconds: f64,
-    thresholds: &Thresholds,
 ) -> Judged {
-    let storm = judgement.affected.as_ref().or(pool);
+    let storm = judgement.affected.as_ref().or(pool.and_then(|pool| pool.affected.as_ref()));
+    let mut indicators = judgement.indicators;
+    indicators.extend(pool.map(|pool| pool.indicators).unwrap_or_default());
     let reference = input.reference;
     let signals = signals(node, judgement.stats.as_ref(), reference.as_ref());
     let object_size_ratio = node.object_size_ratio(storm.is_none());
     let evidence = match storm {
         Some(storm) => {
-            let mut evidence = evidence(node, storm, &signals, reference.as_ref(), input.now);
+            let mut evidence = evidence(context, node, storm, &signals, reference.as_ref());
             note(&mut evidence, "object_size_ratio", object_size_ratio.filter(|ratio| *ratio >= 2.0));
             note(&mut evidence, "server_clock_skew_seconds", Some(clock_skew_seconds).filter(|skew| *skew > 1.0));
             evidence
@@ -66,11 +68,11 @@ pub(crate) fn judged(
             up: node.is_up(),
             down_reason: node.down,
             role: node.role(),
-            state: state(node, signals.hit_ratio, thresholds),
+            state: state(node, signals.hit_ratio, context.thresholds),
             judged: judgement.judged || pool.is_some(),
             eligible: node.is_eligible() || storm.is_some(),
             affected: storm.is_some(),
-            indicators: judgement.indicators.to_vec(),
+            indicators: indicators.to_vec(),
             storm_type: storm.and_then(|storm| storm.storm_type),
             confidence: storm.map_or(0.0, |storm| storm.confidence),
             sub_reason: storm.and_then(|storm| storm.sub_reason),
@@ -124,7 +126,13 @@ fn note(evidence: &mut Evidence, name: &'static str, value: Option<f64>) {
     }
 }
 
-fn evidence(node: &Node, storm: &Affected, signals: &Signals, reference: Option<&Reference>, now: f64) -> Evidence {
+fn evidence(
+    Context { now, durations, .. }: Context<'_>,
+    node: &Node,
+    storm: &Affected,
+    signals: &Signals,
+    reference: Option<&Reference>,
+) -> Evidence {
     let balance = &storm.balance;
     let excess = balance.excess(node.subject.baseline.summary());
     let some = |value: f64| Some(value).filter(|value| *value > 0.0);
@@ -148,7 +156,8 @@ fn evidence(node: &Node, storm: &Affected, signals: &Signals, reference: Option<
     let restart = node.subject.restart.filter(|restart| restart.t >= storm.last_normal);
     note(&mut found, "restart_seconds_ago", restart.map(|restart| now - restart.t + restart.uptime));
     note(&mut found, "restart_keys_before", restart.and_then(|restart| restart.keys_before));
-    note(&mut found, "promoted_seconds_ago", node.subject.promoted.map(|at| now - at).filter(|ago| *ago <= 3600.0));
+    let promoted = node.subject.promoted.map(|at| now - at).filter(|ago| *ago <= durations.failover_span);
+    note(&mut found, "promoted_seconds_ago", promoted);
     if let Some(sample) = node.latest() {
         note(&mut found, "fragmentation_ratio", sample.fragmentation_ratio.filter(|ratio| *ratio > 1.5));
         let fresh = sample.connected_clients.map(|clients| balance.connections / clients.max(1) as f64);

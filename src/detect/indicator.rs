@@ -170,6 +170,16 @@ pub(crate) fn collapsed(stats: &WindowStats, reference: &Reference, thresholds: 
     })
 }
 
+/// The last poll alone lies 30 points under its reference. Where the whole window has fallen already, that is
+/// the second look that confirmation asks for: it is no blip, and half a minute's mean only lags behind it.
+pub(crate) fn collapsing(last: &WindowStats, reference: &Reference) -> bool {
+    last.lookups >= 50.0
+        && last.hit_ratio.is_some_and(|ratio| {
+            let fall = Fall::of(ratio, last.lookups, reference);
+            fall.drop >= 0.30 && fall.z >= 4.0
+        })
+}
+
 /// After a seen cause one poll's fall is enough: small hot caches refill within a poll or two.
 pub(crate) fn fell_after_cause(stats: &WindowStats, reference: &Reference) -> bool {
     stats.lookups >= 100.0

@@ -16,6 +16,8 @@ mod node;
 mod replication;
 pub mod settings;
 mod subject;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
 mod words;
 

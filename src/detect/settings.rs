@@ -64,6 +64,14 @@ impl Default for Settings {
     }
 }
 
+/// What every judgement of a round shares.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: f64,
+    pub(crate) durations: &'a Durations,
+    pub(crate) thresholds: &'a Thresholds,
+}
+
 /// Every duration the detector uses, seconds, already divided by the time scale. Samples are never scaled:
 /// rates and lookup counts stay as measured. The fixed ones are given in docs/detection.md with their reasons.
 #[derive(Debug, Clone, Copy, PartialEq)]

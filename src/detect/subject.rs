@@ -188,7 +188,7 @@ impl Subject {
         if let Phase::Affected(storm) = &mut self.phase {
             storm.hear_evidence(input, &self.window, self.moving_until, &facts, durations);
             let reference = input.reference.as_ref();
-            let recovering = indicators_allow_recovery(indicators) && good_slice(&self.window, reference, durations);
+            let recovering = no_present_trouble(indicators) && good_slice(&self.window, reference, durations);
             judgement.affected = Some(storm.verdict(input.now, recovering, durations));
         }
         self.remember(input, indicators, stats.as_ref(), durations);
@@ -210,7 +210,8 @@ impl Subject {
                 && indicator::fell_after_cause(&self.since_cause(cause), reference)
         });
         found.insert_if(seen, Indicator::CauseSeen);
-        let collapsed = indicator::collapsed(stats, reference, thresholds);
+        let last = WindowStats::over(self.window.last().into_iter());
+        let collapsed = indicator::collapsed(stats, reference, thresholds) || indicator::collapsing(&last, reference);
         (found, seen || (collapsed && found.contains(Indicator::HitRatioDrop)))
     }
 
@@ -328,7 +329,8 @@ impl Subject {
                 storm.by_ratio |= by_ratio;
                 let ended = storm.end(input, &self.window, indicators, self.guard(), durations);
                 match ended {
-                    Some(EndReason::Accepted) => self.baseline.forget(),
+                    Some(EndReason::Accepted) => self.baseline.accept(self.window.iter(), durations.spans),
+                    Some(EndReason::Recovered) => self.absolve(),
                     Some(_) => {}
                     None => self.phase = Phase::Affected(storm),
                 }
@@ -336,6 +338,11 @@ impl Subject {
             }
         }
         .inspect(|_| self.baseline.freeze())
+    }
+
+    /// The node came back: what caused that storm does not explain the next one.
+    fn absolve(&mut self) {
+        (self.cause, self.restart, self.promoted, self.flushed) = (None, None, None, None);
     }
 
     /// First abnormal poll: evidence is gathered from half a minute before it.
@@ -455,11 +462,13 @@ impl Storm {
         self.guard_lost = if ratio.is_some() { None } else { self.guard_lost.or(Some(now)) };
         if let Some(stats) = &ratio
             && self.accepts(now, stats, durations)
+            && no_present_trouble(indicators)
         {
             return Some(EndReason::Accepted);
         }
+        // A dead master and a stale replica have no traffic to judge by either: their indicator holds them.
         let no_traffic = self.guard_lost.is_some_and(|since| now - since >= durations.no_traffic);
-        if self.by_ratio && no_traffic {
+        if no_traffic && indicators.is_empty() {
             return Some(EndReason::NoTraffic);
         }
         let present = input.delta.is_some();
@@ -508,8 +517,9 @@ fn good_slice(window: &Window, reference: Option<&Reference>, durations: &Durati
     seconds >= 0.9 * durations.spans.slice && stats.hit_ratio.is_some() && is_recovered(&stats, reference)
 }
 
-/// Ratio indicators look back a whole window; these speak of the present and forbid to call it recovering.
-fn indicators_allow_recovery(indicators: Indicators) -> bool {
+/// Ratio indicators look back a whole window; these speak of the present: while one holds, the storm is neither
+/// recovering nor the new normal.
+fn no_present_trouble(indicators: Indicators) -> bool {
     use Indicator::{HotOverload, ReplicationLag, ReplicationLinkDown, Unreachable, WriteRefusal};
     ![HotOverload, ReplicationLag, ReplicationLinkDown, Unreachable, WriteRefusal]
         .into_iter()

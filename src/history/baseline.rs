@@ -112,6 +112,40 @@ struct Filling {
     growth: f64,
 }
 
+impl Filling {
+    fn add(&mut self, delta: &Delta) {
+        self.seconds += delta.dt;
+        self.hits += delta.hits;
+        self.misses += delta.misses;
+        self.commands += delta.commands;
+        self.expired += delta.expired;
+        self.evicted += delta.evicted;
+        self.sets += delta.sets.unwrap_or(0.0);
+        self.deletes += delta.deletes.unwrap_or(0.0);
+        self.growth += delta.keys.map_or(0.0, |(before, after)| after - before);
+    }
+
+    /// The slice that ends with the delta `last`; `None` with too few lookups.
+    fn slice(self, last: &Delta) -> Option<Slice> {
+        let lookups = self.hits + self.misses;
+        let rate = |count: f64| (count / self.seconds) as f32;
+        let inserted = ((self.growth + self.expired + self.evicted) / self.sets).clamp(0.0, 1.0);
+        (lookups >= SLICE_LOOKUPS_MIN).then(|| Slice {
+            end: last.t,
+            hit_ratio: (self.hits / lookups) as f32,
+            lookups: rate(lookups),
+            misses: rate(self.misses),
+            commands: rate(self.commands),
+            expired: rate(self.expired),
+            evicted: rate(self.evicted),
+            sets: rate(self.sets),
+            deletes: rate(self.deletes),
+            inserted: inserted as f32,
+            keys: last.keys.map_or(f32::NAN, |(_, after)| after as f32),
+        })
+    }
+}
+
 /// Durations of a baseline, seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spans {
@@ -134,40 +168,11 @@ impl Baseline {
     }
 
     fn fill(&mut self, delta: &Delta, spans: Spans) {
-        let filling = &mut self.filling;
-        filling.seconds += delta.dt;
-        filling.hits += delta.hits;
-        filling.misses += delta.misses;
-        filling.commands += delta.commands;
-        filling.expired += delta.expired;
-        filling.evicted += delta.evicted;
-        filling.sets += delta.sets.unwrap_or(0.0);
-        filling.deletes += delta.deletes.unwrap_or(0.0);
-        filling.growth += delta.keys.map_or(0.0, |(before, after)| after - before);
+        self.filling.add(delta);
         // A tenth of tolerance: jitter must not make a slice of two polls one of three.
-        if filling.seconds < 0.9 * spans.slice {
-            return;
+        if self.filling.seconds >= 0.9 * spans.slice {
+            self.waiting.extend(std::mem::take(&mut self.filling).slice(delta));
         }
-        let full = std::mem::take(filling);
-        let lookups = full.hits + full.misses;
-        if lookups < SLICE_LOOKUPS_MIN {
-            return;
-        }
-        let rate = |count: f64| (count / full.seconds) as f32;
-        let inserted = ((full.growth + full.expired + full.evicted) / full.sets).clamp(0.0, 1.0);
-        self.waiting.push_back(Slice {
-            end: delta.t,
-            hit_ratio: (full.hits / lookups) as f32,
-            lookups: rate(lookups),
-            misses: rate(full.misses),
-            commands: rate(full.commands),
-            expired: rate(full.expired),
-            evicted: rate(full.evicted),
-            sets: rate(full.sets),
-            deletes: rate(full.deletes),
-            inserted: inserted as f32,
-            keys: delta.keys.map_or(f32::NAN, |(_, after)| after as f32),
-        });
     }
 
     fn join(&mut self, slice: Slice, spans: Spans) {
@@ -200,9 +205,20 @@ impl Baseline {
         self.waiting.clear();
     }
 
-    /// The new normal is accepted: the past no longer applies.
-    pub fn forget(&mut self) {
+    /// The new normal is accepted: the past no longer applies, and the present stands in for it until quiet
+    /// slices do. Without that the node would be compared with its peers, and the storm begin anew.
+    pub fn accept<'a>(&mut self, present: impl Iterator<Item = &'a Delta>, spans: Spans) {
         *self = Self::default();
+        let mut filling = Filling::default();
+        let mut last = None;
+        for delta in present {
+            filling.add(delta);
+            last = Some(delta);
+        }
+        let Some(slice) = last.and_then(|last| filling.slice(last)) else { return };
+        for _ in 0..SLICES_MIN {
+            self.join(slice, spans);
+        }
     }
 
     /// The baseline in numbers, from three slices on.

@@ -134,7 +134,7 @@ pub struct Restart {
 /// What a poll turned out to be.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Nothing to compare with: the first poll, or the first after a gap.
+    /// Nothing to compare with: the first poll of a server, or the first after a gap.
     First,
     /// The same life goes on.
     Delta(Box<Delta>),
@@ -188,15 +188,15 @@ impl Lives {
         } else if let Some(known) = self.others.iter().position(|life| life.sample.run_id == sample.run_id) {
             std::mem::replace(&mut self.others[known], current)
         } else {
-            let elapsed = t - current.t;
-            let step = self.restart(t, sample, &current);
-            let older_than_gap = matches!(&step, Step::Restart(restart) if restart.uptime > elapsed + UPTIME_SLACK);
-            if older_than_gap {
-                // It ran all the while: another server behind the same address. The first may answer again.
-                self.others.truncate(OTHER_LIVES_MAX - 1);
-                self.others.insert(0, current);
+            let ran_before = sample.uptime_seconds.is_some_and(|uptime| uptime > t - current.t + UPTIME_SLACK);
+            if !ran_before {
+                return self.restart(t, sample, &current);
             }
-            return step;
+            // Another server behind the same address, no restart. The first may answer again.
+            self.others.truncate(OTHER_LIVES_MAX - 1);
+            self.others.insert(0, current);
+            self.current = Some(Life { t, sample });
+            return Step::First;
         };
         let step = if t <= earlier.t || t - earlier.t > longest_gap {
             Step::First
@@ -269,10 +269,10 @@ mod tests {
     fn an_endpoint_that_answers_for_two_servers_is_two_histories() {
         let mut lives = Lives::default();
         lives.advance(0.0, sample("a", 1000.0, 10, 5), 60.0);
-        assert!(matches!(lives.advance(5.0, sample("b", 2000.0, 900, 5), 60.0), Step::Restart(_)));
+        assert_eq!(lives.advance(5.0, sample("b", 2000.0, 900, 1), 60.0), Step::First, "fewer keys, yet no restart");
         assert!(
             matches!(lives.advance(10.0, sample("a", 1010.0, 30, 5), 60.0), Step::Delta(d) if d.hits == 20.0 && d.dt == 10.0)
         );
-        assert!(matches!(lives.advance(15.0, sample("b", 2010.0, 950, 5), 60.0), Step::Delta(d) if d.hits == 50.0));
+        assert!(matches!(lives.advance(15.0, sample("b", 2010.0, 950, 1), 60.0), Step::Delta(d) if d.hits == 50.0));
     }
 }

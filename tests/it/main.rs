@@ -6,4 +6,5 @@ mod captures;
 mod harness;
 mod live;
 mod readme;
+mod replay;
 mod tidy;

@@ -32,6 +32,12 @@ fn the_threshold_table_is_the_codes() {
     assert!(section("thresholds") == expected, "README.md: between the markers `thresholds` must stand\n{expected}");
 }
 
+#[test]
+fn the_metric_table_is_the_codes() {
+    let expected = cache_storm_exporter::publish::table::markdown();
+    assert!(section("metrics") == expected, "README.md: between the markers `metrics` must stand\n{expected}");
+}
+
 #[tokio::test]
 async fn the_acl_line_is_enough_and_no_more() {
     let redis = Redis::start(&[]).await;
