@@ -6,6 +6,7 @@ mod demo;
 mod hang;
 mod quiet;
 mod reload;
+mod restart;
 mod secrets;
 mod signals;
 mod storms;
