@@ -6,9 +6,8 @@ use std::path::Path;
 use tracing::{debug, error, info, warn};
 
 use crate::config::ConfigErrors;
-
 use crate::detect::verdict::CacheVerdict;
-use crate::model::{CacheName, FailureReason, NodeName, Severity};
+use crate::model::{CacheName, FailureReason, NodeName, SampleResult, Severity};
 
 /// A node stopped answering, or fails for another reason than before.
 pub fn node_down(cache: &CacheName, node: &NodeName, reason: FailureReason, detail: &str) {
@@ -47,6 +46,20 @@ pub fn isolation_changed(isolated: bool) {
         error!("several caches are unreachable at once: suspecting our own network, severities hold");
     } else {
         info!("caches are reachable again: severities move");
+    }
+}
+
+/// Hot keys are to be sampled, but from no source that this release has.
+pub fn hot_keys_without_source() {
+    warn!("hotkeys.mode is auto, but hotkeys.allow_monitor is not set: MONITOR is the only source, nothing is sampled");
+}
+
+/// A node's accesses were not sampled, for another reason than before. Its own state is nobody's fault.
+pub fn hot_keys_not_sampled(cache: &CacheName, node: &NodeName, result: SampleResult, detail: &str) {
+    if result == SampleResult::Unsafe {
+        debug!(%cache, cache_node = %node, %result, detail, "accesses are not sampled");
+    } else {
+        warn!(%cache, cache_node = %node, %result, detail, "accesses are not sampled");
     }
 }
 

@@ -8,6 +8,7 @@ pub mod detect;
 pub mod events;
 pub mod exit;
 pub mod history;
+pub mod hotkeys;
 pub mod logging;
 pub mod metrics;
 pub mod model;

@@ -115,6 +115,22 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// What an attempt to sample a node's accesses came to; value of the label `result`.
+    SampleResult {
+        /// The sample was taken.
+        Taken = "taken",
+        /// Nothing accessed a key meanwhile.
+        Empty = "empty",
+        /// The node's state does not allow it: too full, too busy, loading, syncing, or without a limit for us.
+        Unsafe = "unsafe",
+        /// The server does not permit it.
+        Refused = "refused",
+        /// The connection failed.
+        Failed = "failed",
+    }
+}
+
+vocabulary! {
     /// Cause of a storm; value of the label `storm_type`. The order decides between equal scores.
     StormType {
         /// A promotion or a flapping master moved the load to a colder node.

@@ -5,9 +5,11 @@ mod resumed;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 
 use crate::detect::CacheDetector;
@@ -109,7 +111,7 @@ type Round = (f64, Vec<(NodeName, Observation)>);
 /// A recording, read and checked.
 #[derive(Debug)]
 pub struct Recording {
-    /// The file's name without its extension: the cache.
+    /// The file's name without its extensions: the cache.
     pub cache: String,
     rounds: Vec<Round>,
 }
@@ -135,16 +137,22 @@ struct NodeLine<'a> {
 }
 
 impl Recording {
-    /// Reads a recording (CSV with a heading; columns named as `INFO` fields, `c_CMD` for calls, `err_ERR` for
+    /// Reads a recording (CSV, plain or as `.gz`, with a heading; columns named as `INFO` fields, `c_CMD` for calls, `err_ERR` for
     /// errors, `mon_n` and `mon_top1` for a sample of accesses).
     ///
     /// # Errors
     /// Where the file, a needed column or a value is not as expected, with file, line and column.
     pub fn open(file: &Path) -> Result<Self, ReplayError> {
-        let unreadable = |source| ReplayError::Unreadable { file: file.to_owned(), source };
-        let reader = csv::Reader::from_path(file).map_err(unreadable)?;
-        let cache = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self::read(cache, file, reader)
+        let opened = File::open(file);
+        let opened = opened.map_err(|error| ReplayError::Unreadable { file: file.to_owned(), source: error.into() })?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let packed = name.strip_suffix(".gz");
+        let cache = packed.unwrap_or(&name);
+        let cache = cache.rsplit_once('.').map_or(cache, |(stem, _)| stem).to_owned();
+        match packed {
+            Some(_) => Self::read(cache, file, csv::Reader::from_reader(MultiGzDecoder::new(opened))),
+            None => Self::read(cache, file, csv::Reader::from_reader(opened)),
+        }
     }
 
     fn read<R: Read>(cache: String, file: &Path, mut reader: csv::Reader<R>) -> Result<Self, ReplayError> {

@@ -5,6 +5,7 @@
 //! its way and would be taken for the next one.
 
 mod error;
+mod feed;
 mod limit;
 mod tls;
 
@@ -26,6 +27,7 @@ use crate::config::{Credentials, Endpoint, TlsOptions};
 use crate::model::{FailureReason, NodeName};
 pub use error::PollError;
 use error::{Fault, presentable};
+pub use feed::FeedEnd;
 use limit::Limited;
 pub use tls::TlsStore;
 
@@ -65,6 +67,7 @@ pub struct InfoReply {
 #[derive(Debug)]
 enum Reply {
     Text(String),
+    Texts(Vec<String>),
     Error { code: String, text: String },
     Other,
 }
@@ -90,6 +93,44 @@ impl Connection {
         let password = self.credentials.expose_password();
         let text = replies.and_then(|[info, commandstats]| info_text(info, commandstats, password));
         text.map(|text| InfoReply { text, took: sent.elapsed() }).map_err(|fault| fault.at(&self.node))
+    }
+
+    /// Asks for settings by name, in one round trip; one that the server does not know is `None`.
+    ///
+    /// # Errors
+    /// `noperm` where `CONFIG GET` is not permitted, else as [`Connection::info`].
+    pub async fn settings<const N: usize>(
+        &mut self,
+        names: [&str; N],
+        deadline: Instant,
+    ) -> Result<[Option<String>; N], PollError> {
+        let request: Vec<u8> =
+            names.iter().flat_map(|name| redis::cmd("CONFIG").arg("GET").arg(name).get_packed_command()).collect();
+        let replies: Result<[Reply; N], _> = within(deadline, "waiting for CONFIG GET", self.exchange(&request)).await;
+        let mut settings = [const { None }; N];
+        for (setting, reply) in settings.iter_mut().zip(replies.map_err(|fault| fault.at(&self.node))?) {
+            *setting = setting_text(reply, self.credentials.expose_password()).map_err(|fault| fault.at(&self.node))?;
+        }
+        Ok(settings)
+    }
+
+    /// Says good-bye. `Ok` proves that the server lets us: from 7.2 on a user may be denied `QUIT`.
+    ///
+    /// # Errors
+    /// `noperm` where `QUIT` is not permitted, else as [`Connection::info`].
+    pub async fn quit(mut self, deadline: Instant) -> Result<(), PollError> {
+        let request = redis::cmd("QUIT").get_packed_command();
+        let reply = within(deadline, "waiting for QUIT", self.exchange(&request)).await;
+        let refused = |code: &str, text: &str| match code {
+            "NOPERM" => Fault::new(FailureReason::NoPerm, "the user may not QUIT; grant it: ACL SETUSER <user> +quit"),
+            _ => Fault::from_reply(code, text, self.credentials.expose_password()),
+        };
+        match reply {
+            Ok([Reply::Error { code, text }]) => Err(refused(&code, &text)),
+            Ok(_) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+        .map_err(|fault| fault.at(&self.node))
     }
 
     async fn open_faulty(endpoint: &Endpoint, tls: &TlsStore, deadline: Instant) -> Result<Self, Fault> {
@@ -174,7 +215,30 @@ impl From<redis::Value> for Reply {
             redis::Value::ServerError(error) => {
                 Self::Error { code: error.code().to_owned(), text: error.details().unwrap_or_default().to_owned() }
             }
+            redis::Value::Array(values) => Self::Texts(
+                values
+                    .into_iter()
+                    .filter_map(|value| match Self::from(value) {
+                        Self::Text(text) => Some(text),
+                        _ => None,
+                    })
+                    .collect(),
+            ),
             _ => Self::Other,
+        }
+    }
+}
+
+/// The value in the reply to `CONFIG GET` of one name: name and value, or nothing.
+fn setting_text(reply: Reply, password: Option<&str>) -> Result<Option<String>, Fault> {
+    match reply {
+        Reply::Texts(texts) => Ok(texts.into_iter().nth(1)),
+        Reply::Error { code, .. } if code == "NOPERM" => {
+            Err(Fault::new(FailureReason::NoPerm, "the user may not read settings; grant it: +config|get"))
+        }
+        Reply::Error { code, text } => Err(Fault::from_reply(&code, &text, password)),
+        Reply::Text(_) | Reply::Other => {
+            Err(Fault::new(FailureReason::Protocol, "CONFIG GET was answered, but not with settings"))
         }
     }
 }
@@ -184,7 +248,7 @@ fn info_text(info: Reply, commandstats: Reply, password: Option<&str>) -> Result
     let mut text = match info {
         Reply::Text(text) if text.contains(':') => text,
         Reply::Error { code, text } => return Err(Fault::from_reply(&code, &text, password)),
-        Reply::Text(_) | Reply::Other => {
+        Reply::Text(_) | Reply::Texts(_) | Reply::Other => {
             return Err(Fault::new(FailureReason::Protocol, "INFO was answered, but not with fields"));
         }
     };

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::AppError;
 use crate::config::{Config, ConfigErrors};
 use crate::events;
 use crate::exit::ExitStatus;
+use crate::hotkeys;
 use crate::metrics::OwnMetrics;
 use crate::poll::{FleetPoller, wall_unix_seconds};
 use crate::publish::Publisher;
@@ -48,12 +49,15 @@ pub(super) async fn run(
         notice,
     };
     let stop = CancellationToken::new();
-    let saved = config.state_file.as_deref().and_then(|path| state::resume(path, wall_unix_seconds()));
-    let mut poller = FleetPoller::resume(&config, publisher, &stop, saved);
-    let keeper = config.state_file.clone().map(|path| {
+    let state_file = config.state_file.clone();
+    let saved = state_file.as_deref().and_then(|path| state::resume(path, wall_unix_seconds()));
+    let mut poller = FleetPoller::resume(&config, Arc::clone(&publisher), &stop, saved);
+    let keeper = state_file.clone().map(|path| {
         let memory = poller.memory();
         Keeper::start(path, Arc::clone(&memory.moved), move || memory.export())
     });
+    let (sampling, configs) = watch::channel(Arc::new(config));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(hotkeys::run(configs, publisher, poller.hot_keys())));
     events::serving(listener.local_addr().unwrap_or(address));
     let mut server = std::pin::pin!(serve::serve(listener, serve::router(serve_state), stop.clone().cancelled_owned()));
     let reload = |poller: &mut FleetPoller| match reconfigure() {
@@ -61,13 +65,14 @@ pub(super) async fn run(
             if next.listen != address {
                 events::listen_needs_restart(next.listen);
             }
-            if next.state_file != config.state_file {
+            if next.state_file != state_file {
                 events::state_file_needs_restart();
             }
             poller.apply(&next);
             redis_metrics.store(Arc::new(next.redis_metrics));
             own.reload_succeeded(wall_unix_seconds());
             events::reloaded(next.caches.len());
+            sampling.send_replace(Arc::new(next));
             Ok(())
         }
         Err(errors) => {

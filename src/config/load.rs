@@ -164,7 +164,7 @@ fn raw(figment: &Figment, value: Figure) -> Raw {
     let origin = origin(figment, value.tag());
     let value = match value {
         Figure::Empty(..) => Value::Null,
-        Figure::Bool(..) => Value::Bool,
+        Figure::Bool(_, flag) => Value::Bool(flag),
         Figure::Num(_, number) => {
             let unsigned = || number.to_u128().map(|integer| integer as f64);
             let signed = || number.to_i128().map(|integer| integer as f64);

@@ -39,6 +39,8 @@ pub struct Config {
     pub redis_metrics: RedisMetrics,
     /// Where the detectors' memory outlives the process; `None`: nowhere.
     pub state_file: Option<PathBuf>,
+    /// Whether and how accesses are sampled for hot keys.
+    pub hotkeys: HotKeys,
     /// Caches, in the order written; names are unique.
     pub caches: Vec<Arc<CacheConfig>>,
 }
@@ -66,6 +68,33 @@ pub enum RedisMetrics {
     /// At most 25 families, no per-command series.
     #[default]
     Core,
+}
+
+/// Whether accesses are sampled for hot keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HotKeyMode {
+    /// Never.
+    #[default]
+    Off,
+    /// On suspicion and, rarely, to know what is usual; from the sources that are allowed.
+    Auto,
+}
+
+/// Sampling of accesses for hot keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HotKeys {
+    /// Whether to sample.
+    pub mode: HotKeyMode,
+    /// `MONITOR` may be used. It is the only source in this release: without it nothing is sampled.
+    pub allow_monitor: bool,
+}
+
+impl HotKeys {
+    /// Whether there is a source to sample from.
+    #[must_use]
+    pub fn sampled(&self) -> bool {
+        self.mode == HotKeyMode::Auto && self.allow_monitor
+    }
 }
 
 /// One cache.

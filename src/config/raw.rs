@@ -20,7 +20,7 @@ pub(super) struct Raw {
 /// The shapes a value can have in YAML, TOML and the environment alike.
 pub(super) enum Value {
     Null,
-    Bool,
+    Bool(bool),
     Number(f64),
     Text(String),
     List(Vec<Raw>),
@@ -28,10 +28,18 @@ pub(super) enum Value {
 }
 
 impl Value {
+    fn asks_for_nothing(&self) -> bool {
+        match self {
+            Self::List(items) => items.is_empty(),
+            Self::Map(entries) => entries.is_empty(),
+            _ => false,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Null => "empty",
-            Self::Bool => "true or false",
+            Self::Bool(_) => "true or false",
             Self::Number(_) => "a number",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
@@ -88,6 +96,17 @@ impl<'a> Item<'a> {
             return None;
         }
         Some(number)
+    }
+
+    /// True or false.
+    pub(super) fn flag(&self) -> Option<bool> {
+        match (&self.raw.value, &self.raw.origin) {
+            (Value::Bool(flag), _) => Some(*flag),
+            // The environment knows only text.
+            (Value::Text(text), Origin::Variable(_)) if text == "true" => Some(true),
+            (Value::Text(text), Origin::Variable(_)) if text == "false" => Some(false),
+            _ => self.mistyped("true or false"),
+        }
     }
 
     /// A duration with its unit, between `min` and `max`, both included.
@@ -214,10 +233,11 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Refuses a key that people expect, saying what to do instead; it is not listed among the known.
+    /// Refuses a key that people expect, saying what to do instead; it is not listed among the known. An empty
+    /// list or mapping asks for nothing and passes.
     pub(super) fn refuse(&mut self, key: &'static str, instead: &str) {
         self.refused.push(key);
-        if let Some(item) = self.peek(key) {
+        if let Some(item) = self.peek(key).filter(|item| !item.raw.value.asks_for_nothing()) {
             item.reject(instead);
         }
     }

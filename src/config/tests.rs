@@ -95,6 +95,7 @@ fn every_key_arrives() {
     assert_eq!(config.timing, timing);
     assert_eq!(config.redis_metrics, RedisMetrics::Off);
     assert_eq!(config.state_file, Some(PathBuf::from("/var/lib/cache-storm-exporter/state")));
+    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Auto, allow_monitor: true });
     let names: Vec<_> = config.caches.iter().map(|cache| cache.name.as_str()).collect();
     assert_eq!(names, ["sessions", "catalog.eu_1", "search"]);
 
@@ -153,6 +154,7 @@ fn without_any_configuration_the_local_redis_is_watched() {
     assert_eq!(config.timing, Timing::default());
     assert_eq!(config.redis_metrics, RedisMetrics::Core);
     assert_eq!(config.state_file, None);
+    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Off, allow_monitor: false });
     let [cache] = config.caches.as_slice() else { panic!("one cache") };
     assert_eq!(cache.name.as_str(), "default");
     assert_eq!(cache.nodes[0].node.as_str(), "127.0.0.1:6379");
@@ -173,10 +175,12 @@ fn the_environment_is_stronger_than_the_file() {
         ("CACHE_STORM__POLL__INTERVAL".into(), "3s".into()),
         ("CACHE_STORM__THRESHOLDS__HEALTHY_HIT_RATIO".into(), "0.9".into()),
         ("CACHE_STORM__DETECTION__TIME_SCALE".into(), "10".into()),
+        ("CACHE_STORM__HOTKEYS__ALLOW_MONITOR".into(), "false".into()),
     ]);
     let config = load(Some(&path), &Overrides::default(), variables).unwrap();
     assert_eq!(config.poll, Poll { interval: Duration::from_secs(3), timeout: Duration::from_millis(500) });
     assert_eq!(config.timing.time_scale, 10.0);
+    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Auto, allow_monitor: false });
     assert_eq!(config.caches[1].thresholds.value(Threshold::HealthyHitRatio), Some(0.9));
     assert_eq!(config.caches[1].thresholds.value(Threshold::LowHitRatio), Some(0.4), "its neighbours stay");
 }

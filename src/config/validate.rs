@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::raw::{Item, Section};
-use super::{Config, Poll, RedisMetrics, caches};
+use super::{Config, HotKeyMode, HotKeys, Poll, RedisMetrics, caches};
 use crate::detect::settings::Timing;
 use crate::thresholds::{Threshold, Thresholds};
 
@@ -29,13 +29,14 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
     let thresholds = thresholds(section.section("thresholds"), &Arc::default());
     let timing = timing(section.section("detection"));
     let redis_metrics = metrics(section.section("metrics"));
+    let hotkeys = hotkeys(section.section("hotkeys"));
     let caches = caches::caches(section.get("caches"), &thresholds, environment);
     // Keys of the contract that nothing acts on yet: silence would be a promise.
-    for key in ["hotkeys", "discovery", "shard", "planned"] {
+    for key in ["discovery", "shard", "planned"] {
         section.refuse(key, "is not supported in this release, leave it out");
     }
     section.finish();
-    Config { listen, poll, timing, thresholds, redis_metrics, state_file, caches }
+    Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, state_file, caches }
 }
 
 fn listen(item: &Item<'_>) -> Option<SocketAddr> {
@@ -116,6 +117,16 @@ fn metrics(mut section: Section<'_>) -> RedisMetrics {
     });
     section.finish();
     families.unwrap_or_default()
+}
+
+/// `auto` without `allow_monitor` is accepted although it samples nothing yet: other sources are to come, and
+/// the start says so.
+fn hotkeys(mut section: Section<'_>) -> HotKeys {
+    let modes = [("off", HotKeyMode::Off), ("auto", HotKeyMode::Auto)];
+    let mode = section.get("mode").and_then(|item| item.choice(&modes)).unwrap_or_default();
+    let allow_monitor = section.get("allow_monitor").and_then(|item| item.flag()).unwrap_or_default();
+    section.finish();
+    HotKeys { mode, allow_monitor }
 }
 
 /// Pairs of which the first must not exceed the second.

@@ -98,6 +98,7 @@ fn signals(node: &Node, stats: Option<&WindowStats>, reference: Option<&Referenc
     let mut signals = Signals {
         hit_ratio_baseline: own.map(|own| own.hit_ratio),
         hit_ratio_baseline_long: baseline.long(),
+        commands_per_second_baseline: own.map(|own| own.commands),
         replication_lag_seconds: node.staleness.lag,
         ..Signals::default()
     };

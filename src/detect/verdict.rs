@@ -55,6 +55,8 @@ pub struct Signals {
     pub miss_amplification: Option<f64>,
     /// Commands per second within the window, as the server counts them.
     pub commands_per_second: Option<f64>,
+    /// Its median over the storm-free slices of the last ten minutes.
+    pub commands_per_second_baseline: Option<f64>,
     /// Evicted keys per second within the window.
     pub evicted_keys_per_second: Option<f64>,
     /// Expired keys per second within the window.

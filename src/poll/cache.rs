@@ -16,6 +16,7 @@ use crate::detect::settings::Settings;
 use crate::detect::verdict::{CacheVerdict, Episode, Observation};
 use crate::detect::{CacheDetector, CacheState};
 use crate::events;
+use crate::hotkeys::HotKeySlots;
 use crate::model::{CacheName, NodeName, Severity};
 use crate::publish::{CacheSnapshot, Publisher};
 use crate::wire::TlsStore;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) isolation: Isolation,
     pub(super) memory: Arc<Memory>,
+    pub(super) hot_keys: Arc<HotKeySlots>,
 }
 
 /// Judges a cache's rounds: settings in force, time, isolated, what was seen. A function, so that a
@@ -119,12 +121,13 @@ struct Cache {
 
 impl Cache {
     async fn round(&mut self) {
-        let Shared { publisher, tls, clock, isolation, memory } = &*self.shared;
+        let Shared { publisher, tls, clock, isolation, memory, hot_keys } = &*self.shared;
         let name = &self.plan.cache.name;
         // The round's time is its start: the nodes are asked at a fixed distance from it, while its
         // end moves by the whole deadline when a node hangs, and every rate would move with it.
         let now = clock.seconds(Instant::now());
-        let collected = self.nodes.collect(name, tls, self.plan.poll.timeout).await;
+        let mut collected = self.nodes.collect(name, tls, self.plan.poll.timeout).await;
+        hot_keys.attach(name, &mut collected.observations);
         let isolated = isolation.report(name, collected.cut_off, publisher);
         for took in collected.took {
             self.tally.poll_duration_seconds.observe(took.as_secs_f64());

@@ -19,6 +19,7 @@ use super::memory::Memory;
 use crate::config::Config;
 use crate::detect::CacheState;
 use crate::events;
+use crate::hotkeys::HotKeySlots;
 use crate::model::CacheName;
 use crate::publish::Publisher;
 use crate::state::FleetState;
@@ -79,7 +80,7 @@ impl FleetPoller {
             saved.as_ref().map_or_else(Clock::set_now, |saved| Clock::set_to(saved.detector_now(wall_unix_seconds())));
         let memory = Arc::new(Memory::new(clock));
         let (tls, isolation) = (TlsStore::default(), Isolation::default());
-        let shared = Shared { publisher, tls, clock, isolation, memory };
+        let shared = Shared { publisher, tls, clock, isolation, memory, hot_keys: Arc::default() };
         let mut fleet = Self {
             shared: Arc::new(shared),
             caches: BTreeMap::new(),
@@ -127,6 +128,12 @@ impl FleetPoller {
                 Some(task) => task.change(&cache.name, plan),
             }
         }
+    }
+
+    /// Where a sampler leaves what the next rounds shall show the detector.
+    #[must_use]
+    pub fn hot_keys(&self) -> Arc<HotKeySlots> {
+        Arc::clone(&self.shared.hot_keys)
     }
 
     /// Stops polling and waits for the tasks to end, 1 s at most.
@@ -209,6 +216,7 @@ mod tests {
             thresholds: Arc::default(),
             redis_metrics: RedisMetrics::Core,
             state_file: None,
+            hotkeys: Default::default(),
             caches: caches.into_iter().map(cache).collect(),
         }
     }

@@ -103,6 +103,7 @@ fn master(info: &str) -> (NodeSnapshot, NodeVerdict) {
         misses_per_second: Some(700.0),
         miss_amplification: Some(7.0),
         commands_per_second: Some(1500.0),
+        commands_per_second_baseline: Some(1400.0),
         evicted_keys_per_second: Some(0.0),
         expired_keys_per_second: Some(1.0),
         memory_used_ratio: Some(0.9),

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::Histogram;
 use crate::detect::verdict::{CacheVerdict, Episode};
-use crate::model::{CacheName, FailureReason, NodeName, StormType};
+use crate::model::{CacheName, FailureReason, NodeName, SampleResult, StormType};
 use crate::parse::Sample;
 use crate::thresholds::Thresholds;
 
@@ -66,6 +66,8 @@ pub struct FleetSnapshot {
     pub expected: Vec<CacheName>,
     /// The exporter suspects its own network.
     pub isolated: bool,
+    /// Attempts to sample a node's accesses, in the order of [`SampleResult::ALL`].
+    pub hot_key_samples: [u64; SampleResult::ALL.len()],
 }
 
 impl FleetSnapshot {
@@ -113,6 +115,11 @@ impl Publisher {
         if self.fleet.load().isolated != isolated {
             self.update(|fleet| fleet.isolated = isolated);
         }
+    }
+
+    /// Counts an attempt to sample a node's accesses.
+    pub fn count_hot_key_sample(&self, result: SampleResult) {
+        self.update(|fleet| fleet.hot_key_samples[result as usize] += 1);
     }
 
     fn update(&self, change: impl Fn(&mut FleetSnapshot)) {

@@ -1,6 +1,7 @@
 //! Families of the exporter itself.
 
 use super::{Family, Kind, Scope, Sink};
+use crate::model::SampleResult;
 use crate::publish::FleetSnapshot;
 
 /// A family and where its series come from.
@@ -13,15 +14,31 @@ pub struct FleetRow {
 }
 
 /// Families read from the fleet's snapshot.
-pub const FLEET: &[FleetRow] = &[FleetRow {
-    family: Family::new(
-        Scope::Exporter,
-        Kind::Gauge,
-        "cache_storm_exporter_isolated",
-        "1 if the exporter suspects its own network: severities hold their last value.",
-    ),
-    read: |fleet, out| out.flag(fleet.isolated),
-}];
+pub const FLEET: &[FleetRow] = &[
+    FleetRow {
+        family: Family::new(
+            Scope::Exporter,
+            Kind::Gauge,
+            "cache_storm_exporter_isolated",
+            "1 if the exporter suspects its own network: severities hold their last value.",
+        ),
+        read: |fleet, out| out.flag(fleet.isolated),
+    },
+    FleetRow {
+        family: Family::new(
+            Scope::Exporter,
+            Kind::Counter,
+            "cache_storm_exporter_hot_key_samples_total",
+            "Attempts to sample a node's accesses for hot keys, by what they came to; 0 while `hotkeys` is off.",
+        )
+        .by(&["result"], SampleResult::ALL.len()),
+        read: |fleet, out| {
+            for (result, count) in SampleResult::ALL.iter().zip(fleet.hot_key_samples) {
+                out.labelled(&[result.as_str()], count as f64);
+            }
+        },
+    },
+];
 
 /// Which program this is.
 pub const BUILD_INFO: Family = Family::new(

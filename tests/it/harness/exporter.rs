@@ -121,6 +121,11 @@ impl Exporter {
         signal(self.process.id(), "HUP");
     }
 
+    /// Sends `STOP` or `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.process.id(), name);
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap()

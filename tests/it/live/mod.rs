@@ -4,6 +4,7 @@
 
 mod demo;
 mod hang;
+mod hotkeys;
 mod quiet;
 mod reload;
 mod restart;
