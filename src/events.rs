@@ -1,6 +1,7 @@
 //! Log lines: one per change of state, none per poll. Fields first, so that they can be searched.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tracing::{debug, error, info, warn};
 
@@ -95,6 +96,31 @@ pub fn serving(address: SocketAddr) {
 /// A reload asked for another address.
 pub fn listen_needs_restart(address: SocketAddr) {
     warn!(%address, "`listen` changed: takes effect at the next start");
+}
+
+/// A reload asked for another state file.
+pub fn state_file_needs_restart() {
+    warn!("`state_file` changed: takes effect at the next start");
+}
+
+/// Detectors go on from what an earlier process saved.
+pub fn state_resumed(path: &Path, caches: usize, age_seconds: f64) {
+    info!(state_file = %path.display(), caches, age_seconds, "going on from the state file");
+}
+
+/// The state file cannot be used.
+pub fn state_refused(path: &Path, error: &dyn std::error::Error) {
+    warn!(state_file = %path.display(), reason = %error, "state file not used: starting without baselines and episodes");
+}
+
+/// The state file cannot be written.
+pub fn state_unwritable(path: &Path, error: &dyn std::error::Error) {
+    warn!(state_file = %path.display(), reason = %error, "state file cannot be written: a restart would forget");
+}
+
+/// The state file can be written again.
+pub fn state_writable_again(path: &Path) {
+    info!(state_file = %path.display(), "state file is written again");
 }
 
 /// A configuration was taken.

@@ -20,5 +20,6 @@ pub mod replay;
 pub mod report;
 pub mod serve;
 pub mod sim;
+pub mod state;
 pub mod thresholds;
 pub mod wire;

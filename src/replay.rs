@@ -1,5 +1,8 @@
 //! Recorded samples through the very same detector: one JSON line per round and file.
 
+#[cfg(test)]
+mod resumed;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;

@@ -41,7 +41,9 @@ pub(super) async fn run(args: &DemoArgs, base: Config) -> Result<ExitStatus, App
 }
 
 fn embedded(base: Config, fleet: &Fleet) -> Config {
-    let mut config = Config { poll: Poll { interval: INTERVAL, timeout: INTERVAL / 2 }, ..base };
+    let poll = Poll { interval: INTERVAL, timeout: INTERVAL / 2 };
+    // A demo must not write over what a real fleet is remembered by.
+    let mut config = Config { poll, state_file: None, ..base };
     config.timing.time_scale = TIME_SCALE;
     let cache = |(name, nodes)| {
         Arc::new(CacheConfig {

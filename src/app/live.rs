@@ -17,6 +17,7 @@ use crate::metrics::OwnMetrics;
 use crate::poll::{FleetPoller, wall_unix_seconds};
 use crate::publish::Publisher;
 use crate::serve::{self, ReloadRequest, ServeState};
+use crate::state::{self, Keeper};
 
 /// Requests to reload that may wait; more are refused by the server.
 const RELOADS_MAX: usize = 4;
@@ -40,7 +41,7 @@ pub(super) async fn run(
     let (publisher, own) = (Arc::new(Publisher::default()), Arc::new(OwnMetrics::new(wall_unix_seconds())?));
     let redis_metrics = Arc::new(ArcSwap::from_pointee(config.redis_metrics));
     let (ask, mut asked) = mpsc::channel::<ReloadRequest>(RELOADS_MAX);
-    let state = ServeState {
+    let serve_state = ServeState {
         publisher: Arc::clone(&publisher),
         own: Arc::clone(&own),
         redis_metrics: Arc::clone(&redis_metrics),
@@ -48,15 +49,24 @@ pub(super) async fn run(
         notice,
     };
     let stop = CancellationToken::new();
-    let mut poller = FleetPoller::start(&config, Arc::clone(&publisher), &stop);
+    let state_file = config.state_file.clone();
+    let saved = state_file.as_deref().and_then(|path| state::resume(path, wall_unix_seconds()));
+    let mut poller = FleetPoller::resume(&config, Arc::clone(&publisher), &stop, saved);
+    let keeper = state_file.clone().map(|path| {
+        let memory = poller.memory();
+        Keeper::start(path, Arc::clone(&memory.moved), move || memory.export())
+    });
     let (sampling, configs) = watch::channel(Arc::new(config));
     tokio::spawn(stop.clone().run_until_cancelled_owned(hotkeys::run(configs, publisher, poller.hot_keys())));
     events::serving(listener.local_addr().unwrap_or(address));
-    let mut server = std::pin::pin!(serve::serve(listener, serve::router(state), stop.clone().cancelled_owned()));
+    let mut server = std::pin::pin!(serve::serve(listener, serve::router(serve_state), stop.clone().cancelled_owned()));
     let reload = |poller: &mut FleetPoller| match reconfigure() {
         Ok(next) => {
             if next.listen != address {
                 events::listen_needs_restart(next.listen);
+            }
+            if next.state_file != state_file {
+                events::state_file_needs_restart();
             }
             poller.apply(&next);
             redis_metrics.store(Arc::new(next.redis_metrics));
@@ -88,6 +98,12 @@ pub(super) async fn run(
     }
     events::stopping();
     stop.cancel();
-    let (served, ()) = tokio::join!(server, poller.stop());
+    let polled = async {
+        poller.stop().await;
+        if let Some(keeper) = keeper {
+            keeper.finish().await;
+        }
+    };
+    let (served, ()) = tokio::join!(server, polled);
     served.map(|()| ExitStatus::Fine).map_err(AppError::Serve)
 }

@@ -37,6 +37,8 @@ pub struct Config {
     pub thresholds: Arc<Thresholds>,
     /// Which `redis_*` families `/metrics` carries.
     pub redis_metrics: RedisMetrics,
+    /// Where the detectors' memory outlives the process; `None`: nowhere.
+    pub state_file: Option<PathBuf>,
     /// Whether and how accesses are sampled for hot keys.
     pub hotkeys: HotKeys,
     /// Caches, in the order written; names are unique.

@@ -94,6 +94,7 @@ fn every_key_arrives() {
     };
     assert_eq!(config.timing, timing);
     assert_eq!(config.redis_metrics, RedisMetrics::Off);
+    assert_eq!(config.state_file, Some(PathBuf::from("/var/lib/cache-storm-exporter/state")));
     assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Auto, allow_monitor: true });
     let names: Vec<_> = config.caches.iter().map(|cache| cache.name.as_str()).collect();
     assert_eq!(names, ["sessions", "catalog.eu_1", "search"]);
@@ -152,6 +153,7 @@ fn without_any_configuration_the_local_redis_is_watched() {
     assert_eq!(config.poll, Poll { interval: Duration::from_secs(5), timeout: Duration::from_secs(1) });
     assert_eq!(config.timing, Timing::default());
     assert_eq!(config.redis_metrics, RedisMetrics::Core);
+    assert_eq!(config.state_file, None);
     assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Off, allow_monitor: false });
     let [cache] = config.caches.as_slice() else { panic!("one cache") };
     assert_eq!(cache.name.as_str(), "default");

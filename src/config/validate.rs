@@ -24,17 +24,19 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
     let mut section = root.section();
     let listen = section.get("listen").and_then(|item| listen(&item)).unwrap_or(LISTEN);
     let poll = poll(section.section("poll"));
+    // Whether it can be written is not asked here: it may be created with the service, and its loss costs little.
+    let state_file = section.get("state_file").and_then(|item| item.path());
     let thresholds = thresholds(section.section("thresholds"), &Arc::default());
     let timing = timing(section.section("detection"));
     let redis_metrics = metrics(section.section("metrics"));
     let hotkeys = hotkeys(section.section("hotkeys"));
     let caches = caches::caches(section.get("caches"), &thresholds, environment);
     // Keys of the contract that nothing acts on yet: silence would be a promise.
-    for key in ["state_file", "discovery", "shard", "planned"] {
+    for key in ["discovery", "shard", "planned"] {
         section.refuse(key, "is not supported in this release, leave it out");
     }
     section.finish();
-    Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, caches }
+    Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, state_file, caches }
 }
 
 fn listen(item: &Item<'_>) -> Option<SocketAddr> {

@@ -1,9 +1,11 @@
 //! The key balance: what became of a node's keys around the onset of a storm.
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use crate::history::{Delta, Summary};
 
 /// Sums over the evidence window. Counts are absolute, not rates.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Balance {
     /// Seconds covered.
     pub(crate) seconds: f64,
@@ -29,7 +31,8 @@ pub(crate) struct Balance {
     pub(crate) connections: f64,
     /// Largest key count in the first window of evidence (K0).
     pub(crate) keys_before: f64,
-    /// Key count at the beginning and at the end.
+    /// Key count at the beginning (NaN before the first) and at the end.
+    #[serde(deserialize_with = "null_is_nan")]
     pub(crate) keys_first: f64,
     pub(crate) keys_last: f64,
     /// Largest share of the memory limit in use.
@@ -38,6 +41,11 @@ pub(crate) struct Balance {
     pub(crate) eviction_exceeded: bool,
     /// Until when a poll's key count still counts for `keys_before`.
     keys_before_until: f64,
+}
+
+/// JSON has no NaN: it is written as null.
+fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// How one delta's removals are to be read.

@@ -1,5 +1,7 @@
 //! The detector of one cache: rounds in, verdicts out.
 
+mod state;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use super::verdict::{CacheVerdict, EndReason, Episode, Observation, Signals};
 use crate::history::{Delta, Restart, WindowStats, median};
 use crate::model::{Indicator, NodeName, NodeState, Role};
 use crate::thresholds::Threshold;
+pub use state::CacheState;
 
 /// The detector of one cache: its memory of every node, and the storm that is on.
 #[derive(Debug)]

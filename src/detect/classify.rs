@@ -2,6 +2,9 @@
 //! docs/detection.md.
 
 use super::balance::{Balance, Excess};
+use serde::{Deserialize, Serialize};
+
+use super::words;
 use crate::history::{Restart, Summary};
 use crate::model::{Role, StormType};
 
@@ -43,8 +46,15 @@ pub(crate) struct Facts {
 }
 
 /// A score and its finer cause for each type, in the order of [`StormType::ALL`].
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[(f64, Option<String>); StormType::ALL.len()]")]
 pub(crate) struct Scores([(f64, Option<&'static str>); StormType::ALL.len()]);
+
+impl From<[(f64, Option<String>); StormType::ALL.len()]> for Scores {
+    fn from(read: [(f64, Option<String>); StormType::ALL.len()]) -> Self {
+        Self(read.map(|(score, sub_reason)| (score, sub_reason.and_then(|word| words::sub_reason(&word)))))
+    }
+}
 
 impl Scores {
     pub(crate) fn get(&self, storm_type: StormType) -> (f64, Option<&'static str>) {
@@ -52,6 +62,10 @@ impl Scores {
     }
 
     fn raise(&mut self, storm_type: StormType, score: f64, sub_reason: Option<&'static str>) {
+        debug_assert!(
+            sub_reason.is_none_or(|word| words::sub_reason(word).is_some()),
+            "not in the list: {sub_reason:?}"
+        );
         let slot = &mut self.0[storm_type as usize];
         if score > slot.0 {
             *slot = (score, sub_reason);

@@ -5,6 +5,7 @@ use super::node::Node;
 use super::settings::{Context, Settings};
 use super::subject::{Affected, Input, Judgement};
 use super::verdict::{CacheVerdict, Evidence, NodeVerdict, Signals, TypeVerdict};
+use super::words;
 use crate::history::WindowStats;
 use crate::model::{NodeName, NodeState, Role, Severity, SeverityMode, StormType};
 use crate::thresholds::{Threshold, Thresholds};
@@ -120,6 +121,7 @@ fn signals(node: &Node, stats: Option<&WindowStats>, reference: Option<&Referenc
 }
 
 fn note(evidence: &mut Evidence, name: &'static str, value: Option<f64>) {
+    debug_assert!(words::evidence(name).is_some(), "not in the list: {name}");
     if let Some(value) = value.filter(|value| value.is_finite()) {
         evidence.push((name, value));
     }

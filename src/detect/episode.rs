@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::conclude::Concluded;
 use super::settings::Durations;
 use super::verdict::{CacheVerdict, EndReason, Episode, EpisodeType, TypeVerdict};
@@ -16,7 +18,7 @@ const EPISODES_MAX: usize = 100;
 const LEAD_MARGIN: f64 = 0.2;
 
 /// The type in the lead.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Lead {
     leader: Option<StormType>,
     challenger: Option<(StormType, f64)>,
@@ -64,6 +66,13 @@ pub(crate) struct Episodes {
 }
 
 impl Episodes {
+    /// Goes on from a list that [`Episodes::list`] gave.
+    pub(crate) fn resume(listed: Vec<Episode>) -> Self {
+        let running = listed.first().filter(|episode| episode.ended.is_none()).cloned();
+        let past = listed.iter().filter(|episode| episode.ended.is_some()).take(EPISODES_MAX).cloned().collect();
+        Self { running, past, listed: listed.into() }
+    }
+
     pub(crate) fn list(&self) -> Arc<[Episode]> {
         Arc::clone(&self.listed)
     }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::verdict::HotKeySample;
 use crate::history::median;
 
@@ -19,7 +21,7 @@ const HOT_FACTOR: f64 = 2.0;
 const USUAL_MAX: usize = 16;
 
 /// What is known of a node's hottest key.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct HotKeys {
     latest: Option<(f64, f64)>,
     unlearnt: bool,

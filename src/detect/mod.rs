@@ -19,5 +19,6 @@ mod subject;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
+mod words;
 
-pub use cache::CacheDetector;
+pub use cache::{CacheDetector, CacheState};

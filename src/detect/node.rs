@@ -1,5 +1,7 @@
 //! One node's memory: its server lives, its traffic, how it follows its master, and its state machine.
 
+use serde::{Deserialize, Serialize};
+
 use super::indicator::Reference;
 use super::replication::{Following, Offsets, Staleness};
 use super::settings::Durations;
@@ -15,7 +17,7 @@ const LIFETIME_LOOKUPS_MIN: u64 = 100_000;
 /// Lookups per second from which a node counts in severity.
 const ELIGIBLE_LOOKUPS_PER_SECOND: f64 = 1.0;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Node {
     lives: Lives,
     pub(crate) subject: Subject,
@@ -29,8 +31,11 @@ pub(crate) struct Node {
     last_answer: Option<f64>,
     down_rounds: u32,
     /// This round's delta.
+    #[serde(skip)]
     pub(crate) delta: Option<Delta>,
     pub(crate) down: Option<FailureReason>,
+    /// This round's.
+    #[serde(skip)]
     pub(crate) staleness: Staleness,
     usual_bytes_per_key: Option<f64>,
 }
@@ -74,6 +79,12 @@ impl Node {
             && self.is_eligible()
             && self.role() == Some(Role::Master)
             && self.last_answer.is_some_and(|at| now - at >= 0.99 * durations.unreachable)
+    }
+
+    /// Nobody watched for that many seconds: what was silent was not seen to be.
+    pub(crate) fn unwatched(&mut self, seconds: f64) {
+        self.last_answer = self.last_answer.map(|at| at + seconds);
+        self.subject.unwatched(seconds);
     }
 
     /// Takes a round in which the node did not answer.

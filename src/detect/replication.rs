@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::settings::Durations;
 use crate::parse::Sample;
 
@@ -13,7 +15,7 @@ const OFFSETS_MAX: usize = 64;
 const PING_PERIOD: f64 = 10.0;
 
 /// Where a master's replication stream stood at its last polls.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Offsets(VecDeque<(f64, u64)>);
 
 impl Offsets {
@@ -39,7 +41,7 @@ impl Offsets {
 }
 
 /// What is remembered of a replica.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Following {
     /// Its last offset behind the master, and when the master passed it.
     behind: Option<(u64, f64)>,

@@ -1,6 +1,8 @@
 //! The state machine of one judged subject, a node or the pool of a cache's thin nodes:
 //! ok → pending → affected → recovered.
 
+use serde::{Deserialize, Serialize};
+
 use super::balance::{self, Balance};
 use super::classify::{self, Facts, Scores};
 use super::hot::HotKeys;
@@ -17,7 +19,7 @@ const GUARD_LOOKUPS: f64 = 200.0;
 const GUARD_LOOKUPS_PER_SECOND: f64 = 10.0;
 
 /// Memory and state of one subject.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Subject {
     pub(crate) window: Window,
     pub(crate) baseline: Baseline,
@@ -31,7 +33,7 @@ pub(crate) struct Subject {
     moving_until: Option<f64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 enum Phase {
     #[default]
     Ok,
@@ -40,13 +42,13 @@ enum Phase {
 }
 
 /// When a cause was first and last seen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Cause {
     first: f64,
     last: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Suspicion {
     onset: f64,
     last_normal: f64,
@@ -54,7 +56,7 @@ struct Suspicion {
     balance: Balance,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Storm {
     onset: f64,
     last_normal: f64,
@@ -68,7 +70,7 @@ struct Storm {
     guard_lost: Option<f64>,
     unnamed: Option<f64>,
     /// Since when the ratio is steady, and where.
-    steady: (f64, f64),
+    steady: Option<(f64, f64)>,
 }
 
 /// What a round tells a subject besides its counters.
@@ -136,6 +138,13 @@ impl Subject {
         }
         if delta.flushed() {
             self.flushed = Some(delta.t);
+        }
+    }
+
+    /// Nobody watched for that many seconds: they do not count as seconds without lookups.
+    pub(crate) fn unwatched(&mut self, seconds: f64) {
+        if let Phase::Affected(storm) = &mut self.phase {
+            storm.guard_lost = storm.guard_lost.map(|since| since + seconds);
         }
     }
 
@@ -388,7 +397,7 @@ fn confirm(suspicion: Suspicion, now: f64, instant: bool, by_ratio: bool, durati
         by_ratio,
         guard_lost: None,
         unnamed: None,
-        steady: (now, f64::NAN),
+        steady: None,
     }))
 }
 
@@ -482,12 +491,9 @@ impl Storm {
     /// Six hours within ten points of one ratio: that is how things are now.
     fn accepts(&mut self, now: f64, stats: &WindowStats, durations: &Durations) -> bool {
         let Some(ratio) = stats.hit_ratio else { return false };
-        let (since, at) = self.steady;
-        if (ratio - at).abs() < 0.10 {
-            return now - since >= durations.accepted;
-        }
-        self.steady = (now, ratio);
-        false
+        let steady = self.steady.filter(|(_, at)| (ratio - at).abs() < 0.10).unwrap_or((now, ratio));
+        self.steady = Some(steady);
+        now - steady.0 >= durations.accepted
     }
 }
 

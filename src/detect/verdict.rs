@@ -1,5 +1,8 @@
 //! What the detector is told each round and what it answers: plain values, no behaviour.
 
+use serde::{Deserialize, Serialize};
+
+use super::words;
 use crate::model::{FailureReason, Indicator, NodeName, NodeState, Role, Severity, StormType};
 use crate::parse::Sample;
 
@@ -29,8 +32,12 @@ pub enum Observation {
 /// The facts behind a verdict: names from a fixed list, numbers in base units.
 pub type Evidence = Vec<(&'static str, f64)>;
 
+/// Finer cause, from a fixed list. An alias, because serde takes a written-out `&'static str` for one that
+/// borrows from what it reads.
+pub type SubReason = Option<&'static str>;
+
 /// Windowed signals of a node. `None` is "not known", never 0.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Signals {
     /// Hits ÷ lookups within the window, 0–1.
     pub hit_ratio: Option<f64>,
@@ -61,7 +68,7 @@ pub struct Signals {
 }
 
 /// Verdict on one node in one round.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeVerdict {
     /// The node's name.
     pub node: NodeName,
@@ -86,28 +93,33 @@ pub struct NodeVerdict {
     /// How sure the type is, 0–1; 0 when not affected.
     pub confidence: f64,
     /// Finer cause, from a fixed list: `stampede`, `penetration`, `key_space_shift`, `skewed_load`, `flapping`, …
-    pub sub_reason: Option<&'static str>,
+    #[serde(deserialize_with = "words::read_sub_reason")]
+    pub sub_reason: SubReason,
     /// Windowed signals.
     pub signals: Signals,
     /// Facts behind the verdict; empty when nothing is wrong.
+    #[serde(deserialize_with = "words::read_evidence")]
     pub evidence: Evidence,
 }
 
 /// One storm type of a cache, strongest first in [`CacheVerdict::storm_types`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TypeVerdict {
     /// The type.
     pub storm_type: StormType,
     /// 0–1: the affected nodes' vote, weighted by their misses.
     pub confidence: f64,
     /// Finer cause.
-    pub sub_reason: Option<&'static str>,
+    #[serde(deserialize_with = "words::read_sub_reason")]
+    pub sub_reason: SubReason,
     /// Facts of the node that speaks loudest for it.
+    #[serde(deserialize_with = "words::read_evidence")]
     pub evidence: Evidence,
 }
 
 /// How an episode ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// The signals came back to their baseline.
     Recovered,
@@ -133,7 +145,7 @@ impl EndReason {
 }
 
 /// When a type was seen in an episode.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpisodeType {
     /// The type.
     pub storm_type: StormType,
@@ -146,7 +158,7 @@ pub struct EpisodeType {
 }
 
 /// One storm of one cache. Times are detector time: Unix seconds that never jump.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     /// Unique within the cache: the onset in milliseconds.
     pub id: u64,
@@ -167,17 +179,19 @@ pub struct Episode {
     /// Every type named, strongest first.
     pub storm_types: Vec<EpisodeType>,
     /// Finer cause of the leading type.
-    pub sub_reason: Option<&'static str>,
+    #[serde(deserialize_with = "words::read_sub_reason")]
+    pub sub_reason: SubReason,
     /// Every node that took part, by name.
     pub nodes: Vec<NodeName>,
     /// Largest number of nodes affected at once.
     pub affected_nodes_max: usize,
     /// Facts behind the leading type.
+    #[serde(deserialize_with = "words::read_evidence")]
     pub evidence: Evidence,
 }
 
 /// Verdict on a cache in one round.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CacheVerdict {
     /// Time of the round.
     pub time: f64,

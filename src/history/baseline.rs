@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Delta, median, robust_sigma};
 
 /// Slices of fewer lookups say nothing about a ratio.
@@ -17,7 +19,8 @@ const LONG_MAX: usize = 144;
 const SIGMA_MIN: f64 = 0.015;
 
 /// One slice of quiet traffic. Rates are per second.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "SliceRow", into = "SliceRow")]
 struct Slice {
     end: f64,
     hit_ratio: f32,
@@ -33,8 +36,29 @@ struct Slice {
     keys: f32,
 }
 
+/// A slice as written down: its end and its other fields in their order, NaN as null. Slices are most of what
+/// is kept of a node; with the names of their fields they would take three times the room.
+type SliceRow = (f64, [Option<f32>; 10]);
+
+impl From<Slice> for SliceRow {
+    fn from(slice: Slice) -> Self {
+        let Slice { end, hit_ratio, lookups, misses, commands, expired, evicted, sets, deletes, inserted, keys } =
+            slice;
+        let values = [hit_ratio, lookups, misses, commands, expired, evicted, sets, deletes, inserted, keys];
+        (end, values.map(|value| Some(value).filter(|value| !value.is_nan())))
+    }
+}
+
+impl From<SliceRow> for Slice {
+    fn from((end, values): SliceRow) -> Self {
+        let [hit_ratio, lookups, misses, commands, expired, evicted, sets, deletes, inserted, keys] =
+            values.map(|value| value.unwrap_or(f32::NAN));
+        Self { end, hit_ratio, lookups, misses, commands, expired, evicted, sets, deletes, inserted, keys }
+    }
+}
+
 /// Medians of the baseline's slices. Rates are per second.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Slices behind it.
     pub slices: usize,
@@ -65,7 +89,7 @@ pub struct Summary {
 }
 
 /// Quiet slices of the last ten minutes, and ten-minute medians of the last day.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Baseline {
     filling: Filling,
     waiting: VecDeque<Slice>,
@@ -75,7 +99,7 @@ pub struct Baseline {
     summary: Option<Summary>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Filling {
     seconds: f64,
     hits: f64,

@@ -1,9 +1,11 @@
 //! What changed between two polls of the same server life; restarts and `CONFIG RESETSTAT` told apart.
 
+use serde::{Deserialize, Serialize};
+
 use crate::parse::Sample;
 
 /// Change of a node's counters between two polls. Counts are since the poll before, times in seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Delta {
     /// Time of the later poll.
     pub t: f64,
@@ -115,7 +117,7 @@ impl Delta {
 }
 
 /// A server started anew behind the node's address.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
     /// When it was noticed.
     pub t: f64,
@@ -142,7 +144,7 @@ pub enum Step {
     Restart(Restart),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Life {
     t: f64,
     sample: Box<Sample>,
@@ -150,7 +152,7 @@ struct Life {
 
 /// The server lives seen behind one address. Managed endpoints answer for several servers in turn:
 /// deltas are taken between polls of the same `run_id`, whatever answered in between.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Lives {
     current: Option<Life>,
     others: Vec<Life>,

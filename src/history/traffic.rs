@@ -1,10 +1,12 @@
 //! How many lookups a node served over the last ten minutes: whether it counts in severity at all.
 
+use serde::{Deserialize, Serialize};
+
 /// Sub-spans of the average. Ten buckets of a minute: the average lags by at most a tenth of its span.
 const BUCKETS: usize = 10;
 
 /// Average lookups per second over a span, in ten buckets.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Traffic {
     buckets: [(f32, f32); BUCKETS],
     newest: usize,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::info::{Info, Parts};
 use crate::model::{Flavor, Role};
 
@@ -9,7 +11,7 @@ use crate::model::{Flavor, Role};
 ///
 /// Counters are as the server keeps them (since its start or the last `CONFIG RESETSTAT`); memory in
 /// bytes, times in seconds. The field of `INFO` stands in each doc.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// `run_id`: changes with every start of the server.
     pub run_id: Option<Arc<str>>,

@@ -1,6 +1,6 @@
 //! The task of one cache: round after round at a steady pace.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,12 +8,13 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::clock::{Clock, wall_unix_seconds};
 use super::isolation::Isolation;
+use super::memory::Memory;
 use super::round::Nodes;
 use super::tally::Tally;
 use crate::config::{CacheConfig, Config, Poll};
-use crate::detect::CacheDetector;
 use crate::detect::settings::Settings;
 use crate::detect::verdict::{CacheVerdict, Episode, Observation};
+use crate::detect::{CacheDetector, CacheState};
 use crate::events;
 use crate::hotkeys::HotKeySlots;
 use crate::model::{CacheName, NodeName, Severity};
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) tls: TlsStore,
     pub(super) clock: Clock,
     pub(super) isolation: Isolation,
+    pub(super) memory: Arc<Memory>,
     pub(super) hot_keys: Arc<HotKeySlots>,
 }
 
@@ -53,27 +55,39 @@ pub(super) struct Shared {
 pub(super) type Judge =
     Box<dyn FnMut(&Settings, f64, bool, Vec<(NodeName, Observation)>) -> (CacheVerdict, Arc<[Episode]>) + Send>;
 
-/// The real judge: a detector that has seen nothing yet.
-pub(super) fn detector() -> Judge {
-    let mut detector: Option<(Settings, CacheDetector)> = None;
-    Box::new(move |settings, now, isolated, round| {
-        let (known, detector) =
-            detector.get_or_insert_with(|| (settings.clone(), CacheDetector::new(settings.clone())));
-        if known != settings {
-            *known = settings.clone();
+/// What a cache's task begins with: its judge, and what has been counted of the episodes it knows.
+pub(super) type Beginning = (Judge, Tally);
+
+/// The real beginning: a detector that goes on from what was saved of the cache, if anything was.
+pub(super) fn detector(shared: &Shared, plan: &Plan, saved: Option<CacheState>) -> Beginning {
+    let (now, mut known) = (shared.clock.seconds(Instant::now()), plan.settings.clone());
+    let (detector, tally) = match saved {
+        None => (CacheDetector::new(known.clone()), Tally::default()),
+        Some(saved) => {
+            let tally = Tally::resume(saved.time().unwrap_or(now), known.timing.time_scale, saved.episodes());
+            (CacheDetector::restore(known.clone(), saved, now), tally)
+        }
+    };
+    let detector = shared.memory.hold(&plan.cache.name, detector);
+    let judge: Judge = Box::new(move |settings, now, isolated, round| {
+        // Poisoned by a copy that failed: copying changes nothing.
+        let mut detector = detector.lock().unwrap_or_else(PoisonError::into_inner);
+        if known != *settings {
+            known = settings.clone();
             detector.reconfigure(settings.clone());
         }
         let verdict = detector.observe(now, isolated, round);
         (verdict, detector.episodes())
-    })
+    });
+    (judge, tally)
 }
 
 /// Runs rounds for ever: the first at once, the others in time with the clock. Takes new plans
 /// between rounds. May be dropped at any point.
-pub(super) async fn run(shared: Arc<Shared>, mut plans: watch::Receiver<Arc<Plan>>, judge: Judge) {
+pub(super) async fn run(shared: Arc<Shared>, mut plans: watch::Receiver<Arc<Plan>>, (judge, tally): Beginning) {
     let plan = Arc::clone(&plans.borrow_and_update());
     let mut ticks = ticks(&shared.clock, &plan);
-    let mut cache = Cache { nodes: Nodes::new(&plan.cache), plan, judge, tally: Tally::default(), late: false, shared };
+    let mut cache = Cache { nodes: Nodes::new(&plan.cache), plan, judge, tally, late: false, shared };
     cache.round().await;
     loop {
         tokio::select! {
@@ -107,7 +121,7 @@ struct Cache {
 
 impl Cache {
     async fn round(&mut self) {
-        let Shared { publisher, tls, clock, isolation, hot_keys } = &*self.shared;
+        let Shared { publisher, tls, clock, isolation, memory, hot_keys } = &*self.shared;
         let name = &self.plan.cache.name;
         // The round's time is its start: the nodes are asked at a fixed distance from it, while its
         // end moves by the whole deadline when a node hangs, and every rate would move with it.
@@ -124,6 +138,7 @@ impl Cache {
         let before = publisher.fleet().caches.get(name).map_or(Severity::None, |cache| cache.verdict.severity);
         if verdict.severity != before {
             events::severity_changed(name, before, &verdict);
+            memory.moved.notify_one();
         }
         publisher.publish(self.snapshot(verdict, episodes));
     }

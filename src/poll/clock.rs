@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// A monotonic clock, set to the wall clock once, when the process starts. Setting the wall clock
+/// A monotonic clock, set to the wall clock once, when the process starts or, with a state file, when the first of
+/// a line of processes did. Setting the wall clock
 /// afterwards bends no rate and no window.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
@@ -17,6 +18,12 @@ impl Clock {
     #[must_use]
     pub fn set_now() -> Self {
         Self { anchor: Instant::now(), anchor_unix_seconds: wall_unix_seconds() }
+    }
+
+    /// A clock that reads `seconds` now: detector time goes on where another process left it.
+    #[must_use]
+    pub fn set_to(seconds: f64) -> Self {
+        Self { anchor: Instant::now(), anchor_unix_seconds: seconds }
     }
 
     /// The detector time of an instant, seconds.

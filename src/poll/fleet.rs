@@ -12,14 +12,17 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cache::{self, Judge, Plan, Shared};
-use super::clock::Clock;
+use super::cache::{self, Beginning, Plan, Shared};
+use super::clock::{Clock, wall_unix_seconds};
 use super::isolation::Isolation;
+use super::memory::Memory;
 use crate::config::Config;
+use crate::detect::CacheState;
 use crate::events;
 use crate::hotkeys::HotKeySlots;
 use crate::model::CacheName;
 use crate::publish::Publisher;
+use crate::state::FleetState;
 use crate::wire::TlsStore;
 
 /// How long the tasks have to end.
@@ -35,8 +38,11 @@ pub struct FleetPoller {
     caches: BTreeMap<CacheName, CacheTask>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    judge: fn() -> Judge,
+    begin: Begin,
 }
+
+/// Makes what a cache's task begins with; from what was saved of the cache, if anything was.
+type Begin = fn(&Shared, &Plan, Option<CacheState>) -> Beginning;
 
 #[derive(Debug)]
 struct CacheTask {
@@ -49,25 +55,40 @@ impl FleetPoller {
     /// [`FleetPoller::stop`] then. Must be called within a runtime.
     #[must_use]
     pub fn start(config: &Config, publisher: Arc<Publisher>, stop: &CancellationToken) -> Self {
-        Self::start_with(config, publisher, stop, cache::detector)
+        Self::resume(config, publisher, stop, None)
     }
 
-    fn start_with(config: &Config, publisher: Arc<Publisher>, stop: &CancellationToken, judge: fn() -> Judge) -> Self {
-        let shared = Shared {
-            publisher,
-            tls: TlsStore::default(),
-            clock: Clock::set_now(),
-            isolation: Isolation::default(),
-            hot_keys: Arc::default(),
-        };
+    /// As [`FleetPoller::start`], going on from what an earlier process saved, if anything.
+    #[must_use]
+    pub fn resume(
+        config: &Config,
+        publisher: Arc<Publisher>,
+        stop: &CancellationToken,
+        saved: Option<FleetState>,
+    ) -> Self {
+        Self::start_with(config, publisher, stop, saved, cache::detector)
+    }
+
+    fn start_with(
+        config: &Config,
+        publisher: Arc<Publisher>,
+        stop: &CancellationToken,
+        saved: Option<FleetState>,
+        begin: Begin,
+    ) -> Self {
+        let clock =
+            saved.as_ref().map_or_else(Clock::set_now, |saved| Clock::set_to(saved.detector_now(wall_unix_seconds())));
+        let memory = Arc::new(Memory::new(clock));
+        let (tls, isolation) = (TlsStore::default(), Isolation::default());
+        let shared = Shared { publisher, tls, clock, isolation, memory, hot_keys: Arc::default() };
         let mut fleet = Self {
             shared: Arc::new(shared),
             caches: BTreeMap::new(),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),
-            judge,
+            begin,
         };
-        fleet.apply(config);
+        fleet.go_over(config, saved.map(|saved| saved.caches).unwrap_or_default());
         fleet
     }
 
@@ -75,13 +96,25 @@ impl FleetPoller {
     /// others, nodes that are equal in both keep connection and history. New connections read the
     /// TLS files anew.
     pub fn apply(&mut self, config: &Config) {
-        let Shared { publisher, tls, isolation, .. } = &*self.shared;
+        self.go_over(config, BTreeMap::new());
+    }
+
+    /// What the detectors remember, for whoever saves it.
+    #[must_use]
+    pub fn memory(&self) -> Arc<Memory> {
+        Arc::clone(&self.shared.memory)
+    }
+
+    /// `saved`: what new caches go on from.
+    fn go_over(&mut self, config: &Config, mut saved: BTreeMap<CacheName, CacheState>) {
+        let Shared { publisher, tls, isolation, memory, .. } = &*self.shared;
         tls.forget();
         let names: Vec<CacheName> = config.caches.iter().map(|cache| cache.name.clone()).collect();
         self.caches.retain(|name, task| {
             let stays = names.contains(name);
             if !stays {
                 task.stop.cancel();
+                memory.forget(name);
                 events::cache_removed(name);
             }
             stays
@@ -91,7 +124,7 @@ impl FleetPoller {
         for cache in &config.caches {
             let plan = Plan::new(config, cache);
             match self.caches.get(&cache.name) {
-                None => self.add(&cache.name, plan),
+                None => self.add(&cache.name, plan, saved.remove(&cache.name)),
                 Some(task) => task.change(&cache.name, plan),
             }
         }
@@ -112,11 +145,12 @@ impl FleetPoller {
         }
     }
 
-    fn add(&mut self, name: &CacheName, plan: Plan) {
+    fn add(&mut self, name: &CacheName, plan: Plan, saved: Option<CacheState>) {
         events::cache_added(name, plan.nodes());
+        let beginning = (self.begin)(&self.shared, &plan, saved);
         let task = CacheTask { plan: watch::Sender::new(Arc::new(plan)), stop: self.stop.child_token() };
-        let (shared, plans, judge) = (Arc::clone(&self.shared), task.plan.subscribe(), self.judge);
-        let supervised = supervise(name.clone(), shared, plans, judge);
+        let (shared, plans) = (Arc::clone(&self.shared), task.plan.subscribe());
+        let supervised = supervise(name.clone(), shared, plans, beginning, self.begin);
         self.tasks.spawn(task.stop.clone().run_until_cancelled_owned(supervised));
         self.caches.insert(name.clone(), task);
     }
@@ -133,15 +167,23 @@ impl CacheTask {
 
 /// Runs a cache's task, and again should it panic: a fault in one cache's numbers must not end the
 /// watch over the others.
-async fn supervise(name: CacheName, shared: Arc<Shared>, plans: watch::Receiver<Arc<Plan>>, judge: fn() -> Judge) {
+async fn supervise(
+    name: CacheName,
+    shared: Arc<Shared>,
+    plans: watch::Receiver<Arc<Plan>>,
+    mut beginning: Beginning,
+    begin: Begin,
+) {
     loop {
-        let run = cache::run(Arc::clone(&shared), plans.clone(), judge());
+        let run = cache::run(Arc::clone(&shared), plans.clone(), beginning);
         // Unwind safe: nothing of the task is used again, and what tasks share is whole between calls.
         match AssertUnwindSafe(run).catch_unwind().await {
             Ok(()) => return,
             Err(panic) => events::cache_task_failed(&name, panic_message(&*panic)),
         }
         sleep(RESTART_PAUSE).await;
+        // Without any memory: it may be what led to the panic.
+        beginning = begin(&shared, &Arc::clone(&plans.borrow()), None);
     }
 }
 
@@ -154,6 +196,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use super::cache::Judge;
     use super::*;
     use crate::config::{CacheConfig, Endpoint, Poll, RedisMetrics};
     use crate::detect::verdict::CacheVerdict;
@@ -172,18 +215,20 @@ mod tests {
             timing: Default::default(),
             thresholds: Arc::default(),
             redis_metrics: RedisMetrics::Core,
+            state_file: None,
             hotkeys: Default::default(),
             caches: caches.into_iter().map(cache).collect(),
         }
     }
 
     /// Finds no storm; says as the eligible nodes how many rounds it has judged.
-    fn lenient() -> Judge {
+    fn lenient(_: &Shared, _: &Plan, _: Option<CacheState>) -> Beginning {
         let mut rounds = 0;
-        Box::new(move |_, now, isolated, _| {
+        let judge: Judge = Box::new(move |_, now, isolated, _| {
             rounds += 1;
             (verdict(now, isolated, rounds), Arc::default())
-        })
+        });
+        (judge, Default::default())
     }
 
     fn verdict(time: f64, held: bool, eligible_nodes: usize) -> CacheVerdict {
@@ -220,9 +265,10 @@ mod tests {
         }
     }
 
-    fn start(config: &Config, judge: fn() -> Judge) -> (FleetPoller, Arc<Publisher>) {
+    fn start(config: &Config, begin: Begin) -> (FleetPoller, Arc<Publisher>) {
         let publisher = Arc::new(Publisher::default());
-        (FleetPoller::start_with(config, Arc::clone(&publisher), &CancellationToken::new(), judge), publisher)
+        let stop = CancellationToken::new();
+        (FleetPoller::start_with(config, Arc::clone(&publisher), &stop, None, begin), publisher)
     }
 
     #[tokio::test(start_paused = true)]
@@ -288,14 +334,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_stays_in_its_cache() {
-        fn panics_once() -> Judge {
+        fn panics_once(shared: &Shared, plan: &Plan, saved: Option<CacheState>) -> Beginning {
             static STARTS: AtomicUsize = AtomicUsize::new(0);
             let start = STARTS.fetch_add(1, Ordering::SeqCst);
-            let mut judge = lenient();
-            Box::new(move |settings, now, isolated, round| {
+            let (mut judge, tally) = lenient(shared, plan, saved);
+            let judge: Judge = Box::new(move |settings, now, isolated, round| {
                 assert!(start != 0, "a fault in the numbers");
                 judge(settings, now, isolated, round)
-            })
+            });
+            (judge, tally)
         }
         let (fleet, publisher) = start(&config(Duration::from_millis(50), vec![("a", vec![])]), panics_once);
         until("the task is back", || rounds(&publisher, "a") > 1).await;

@@ -6,9 +6,11 @@ mod clock;
 pub mod connection;
 mod fleet;
 mod isolation;
+mod memory;
 mod round;
 mod tally;
 
 pub use clock::{Clock, wall_unix_seconds};
 pub use connection::{Answer, NodeLink, Outcome};
 pub use fleet::FleetPoller;
+pub use memory::Memory;

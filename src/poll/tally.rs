@@ -48,6 +48,16 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// A tally that goes on from episodes whose counting ended at `time`, in another process: what that has
+    /// counted is not counted again.
+    pub(super) fn resume(time: f64, time_scale: f64, episodes: &[Episode]) -> Self {
+        let counted = |episode: &Episode| {
+            let total = is_settled(episode, time, time_scale);
+            (episode.id, Counted { total, duration: episode.ended.is_some() })
+        };
+        Self { seen: episodes.iter().map(counted).collect(), ..Self::default() }
+    }
+
     /// Counts what is new in `episodes`, every one once. `time_scale` as in the detector's timing.
     pub(super) fn count(&mut self, now: f64, time_scale: f64, episodes: &[Episode]) {
         self.seen.retain(|id, _| episodes.iter().any(|episode| episode.id == *id));
@@ -57,8 +67,7 @@ impl Tally {
                 Counted::default()
             });
             let leading = episode.leading_type as usize;
-            let settled = episode.ended.is_some() || now - episode.onset >= SETTLED_SECONDS / time_scale;
-            if settled && !std::mem::replace(&mut counted.total, true) {
+            if is_settled(episode, now, time_scale) && !std::mem::replace(&mut counted.total, true) {
                 self.episodes_total[leading] += 1;
             }
             if let Some(ended) = episode.ended
@@ -68,6 +77,10 @@ impl Tally {
             }
         }
     }
+}
+
+fn is_settled(episode: &Episode, now: f64, time_scale: f64) -> bool {
+    episode.ended.is_some() || now - episode.onset >= SETTLED_SECONDS / time_scale
 }
 
 #[cfg(test)]
@@ -116,6 +129,22 @@ mod tests {
         let durations = &tally.episode_duration_seconds[kind];
         assert_eq!((durations.count(), durations.sum()), (1, 300.0));
         assert_eq!(tally.detection_delay_seconds.count(), 1);
+    }
+
+    #[test]
+    fn what_another_process_has_counted_is_not_counted_again() {
+        let past = Episode { ended: Some(930.0), ..episode(900.0, StormType::ColdStart) };
+        let running = episode(1000.0, StormType::HotKey);
+        for (saved, expected) in [(1020.0, 1), (1095.0, 0)] {
+            let mut tally = Tally::resume(saved, 1.0, &[running.clone(), past.clone()]);
+            tally.count(1100.0, 1.0, &[running.clone(), past.clone()]);
+            assert_eq!(tally.episodes_total[StormType::HotKey as usize], expected, "settled at {saved}?");
+            assert_eq!(tally.episodes_total[StormType::ColdStart as usize], 0);
+            assert_eq!(tally.detection_delay_seconds.count(), 0);
+            let ended = Episode { ended: Some(1110.0), ..running.clone() };
+            tally.count(1110.0, 1.0, &[ended, past.clone()]);
+            assert_eq!(tally.episode_duration_seconds[StormType::HotKey as usize].count(), 1);
+        }
     }
 
     #[test]

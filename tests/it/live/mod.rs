@@ -7,6 +7,7 @@ mod hang;
 mod hotkeys;
 mod quiet;
 mod reload;
+mod restart;
 mod secrets;
 mod signals;
 mod storms;
