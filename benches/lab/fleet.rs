@@ -17,7 +17,7 @@ use super::harness::redis::Redis;
 use super::harness::resp::{Client, Reply, encode};
 use super::harness::{eventually, free_port, unix_now};
 use super::proxy::Proxy;
-use super::scenario::{QUIET_BEFORE, Replica, Scenario, Setting, Which};
+use super::scenario::{Replica, Scenario, Setting, Which};
 
 /// What the seed decides. Durations are nominal seconds.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +33,11 @@ pub(crate) struct Parameters {
 
 impl Parameters {
     /// A quarter of the fleets has 12 masters, the others 3; 100–400 lookups/s per master.
-    pub(crate) fn draw(setting: &Setting, seed: u64) -> Self {
-        let mut random = StdRng::seed_from_u64(seed);
+    pub(crate) fn draw(scenario: &Scenario, seed: u64) -> Self {
+        let setting = &scenario.setting;
+        // The name counts too, else all scenarios of one seed would share one fleet.
+        let name = scenario.name.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let mut random = StdRng::seed_from_u64(name);
         let (size, rate, zipf): (f64, f64, f64) = (random.random(), random.random(), random.random());
         let ttl_min = 100.0 + 100.0 * random.random::<f64>();
         let ttl_max = ttl_min * (3.0 + 2.0 * random.random::<f64>());
@@ -88,7 +91,7 @@ impl Fleet {
         let sentinel = (setting.replica == Replica::Sentinel).then(|| Sentinel::start(nodes[0].port, 10.0 / scale));
 
         let start = Instant::now();
-        let event = start + Duration::from_secs_f64(QUIET_BEFORE / scale);
+        let event = start + Duration::from_secs_f64(scenario.quiet_before / scale);
         let mut fleet = Self {
             masters: parameters.masters,
             nodes,
@@ -103,7 +106,7 @@ impl Fleet {
         let common = setting.common_expiry.map(|(which, share)| (fleet.resolve(which), share));
         let loads = demands[..fleet.masters].iter().enumerate().map(|(node, demand)| {
             let share = common.as_ref().filter(|(on, _)| on.contains(&node)).map(|(_, share)| (*share, event));
-            load(demand, Parameters::keys(demand.rate), share, seed + node as u64)
+            load(demand, share, seed + node as u64)
         });
         join_all(loads).await;
         let replica_at = fleet.masters;
@@ -180,26 +183,32 @@ impl Fleet {
     }
 }
 
-/// Stores every key with what remains of its lifetime; the share given lives until one moment.
-async fn load(demand: &Demand, keys: u32, common: Option<(f64, Instant)>, seed: u64) {
+/// Stores what clients would have left behind: a key is there with the probability that it was asked for within its
+/// lifetime. A full cache would begin with a fall of its ratio. The share given was loaded at once, and ends at once.
+async fn load(demand: &Demand, common: Option<(f64, Instant)>, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut client = Client::connect(demand.write).await.unwrap();
     let value = "x".repeat(demand.value_bytes);
-    let keys: Vec<u32> = (0..keys).collect();
-    for chunk in keys.chunks(500) {
-        let mut request = Vec::new();
-        for key in chunk {
+    let popularity: Vec<(usize, &f64)> = demand.popularity.probabilities().iter().enumerate().collect();
+    for chunk in popularity.chunks(500) {
+        let (mut request, mut count) = (Vec::new(), 0);
+        for (key, popularity) in chunk {
+            let key = *key as u32;
             let lifetime = demand.ttl.0 + random.random::<f64>() * (demand.ttl.1 - demand.ttl.0);
-            let shared = common.filter(|(share, _)| (clients::group(*key) as f64) < share * clients::GROUPS as f64);
+            let asked = demand.rate * (1.0 - demand.absent_share) * **popularity * lifetime;
+            let there = random.random::<f64>() < asked / (1.0 + asked);
+            let shared = common.filter(|(share, _)| (clients::group(key) as f64) < share * clients::GROUPS as f64);
             let seconds = match shared {
                 Some((_, moment)) => moment.saturating_duration_since(Instant::now()).as_secs_f64(),
-                None => lifetime * random.random::<f64>(),
+                None if there => lifetime * random.random::<f64>(),
+                None => continue,
             };
             let millis = (seconds * 1e3).max(1.0) as u64;
-            encode(&mut request, &["SET", &clients::name(*key, 0), &value, "PX", &millis.to_string()]);
+            encode(&mut request, &["SET", &clients::name(key, 0), &value, "PX", &millis.to_string()]);
+            count += 1;
         }
         client.send(&request).await.unwrap();
-        for _ in chunk {
+        for _ in 0..count {
             let reply = client.reply().await.unwrap();
             assert!(!matches!(reply, Reply::Error(_)), "loading: {reply:?}");
         }

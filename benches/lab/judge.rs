@@ -6,7 +6,7 @@ use cache_storm_exporter::report::EpisodeReport;
 use super::clients::{BIN, Bin};
 use super::outcome::{Outcome, SketchOutcome, StormOutcome};
 use super::run::{Plan, Seen};
-use super::scenario::{From, QUIET_BEFORE, Truth};
+use super::scenario::{From, Truth};
 
 /// A fall of the clients' ratio that counts as impact.
 const IMPACT: f64 = 0.10;
@@ -91,7 +91,7 @@ pub(crate) fn judge(plan: &Plan, seen: &Seen) -> Outcome {
         (0..truths.len()).any(|index| {
             let (on, may) = &seen.nodes[index];
             // From the event on: a Sentinel's switch comes later than the death it answers.
-            let began = seen.start_unix + (QUIET_BEFORE + truths[index].at) / plan.scale;
+            let began = seen.start_unix + (plan.scenario.quiet_before + truths[index].at) / plan.scale;
             unix >= began - CLOCK_SLACK && (on.contains(&node) || may.contains(&node))
         })
     };
@@ -101,7 +101,7 @@ pub(crate) fn judge(plan: &Plan, seen: &Seen) -> Outcome {
         .flat_map(|look| look.affected.iter().map(move |(node, said)| (look.unix, *node, said)))
         .filter(|(unix, node, _)| !excused(*node, *unix))
         .map(|(unix, node, (storm_type, indicators))| {
-            let at = (unix - seen.start_unix) * plan.scale - QUIET_BEFORE;
+            let at = (unix - seen.start_unix) * plan.scale - plan.scenario.quiet_before;
             let storm_type = storm_type.as_deref().unwrap_or("untyped");
             format!("node {node} at {at:.0} s: {storm_type} by {}", indicators.join(" "))
         })
@@ -128,15 +128,15 @@ fn storm(plan: &Plan, seen: &Seen, index: usize) -> StormOutcome {
     let (on, may) = &seen.nodes[index];
     let nominal = |unix: f64| (unix - seen.start_unix) * plan.scale;
     let unix = |nominal: f64| seen.start_unix + nominal / plan.scale;
-    let event = QUIET_BEFORE + truth.at;
+    let event = plan.scenario.quiet_before + truth.at;
     let from = nominal(plan.began(seen, index));
     let to = plan
         .scenario
         .truths
         .iter()
-        .map(|truth| QUIET_BEFORE + truth.at)
+        .map(|truth| plan.scenario.quiet_before + truth.at)
         .filter(|at| *at > event)
-        .fold(QUIET_BEFORE + plan.scenario.watched, f64::min);
+        .fold(plan.scenario.quiet_before + plan.scenario.watched, f64::min);
     let course = Course { bins: on.iter().map(|node| &seen.bins[*node][..]).collect(), scale: plan.scale };
     let size = size(&course, event, to);
     let base = match truth.from {

@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -55,7 +56,15 @@ const INTRODUCTION: &str = include_str!("accuracy.md");
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     // Runs keep to this thread, their clients and samplers do not.
-    tokio::task::LocalSet::new().block_on(&runtime, lab())
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut terminate = signal(SignalKind::terminate()).expect("signals");
+        tokio::select! {
+            code = lab() => code,
+            // Dropping the runs ends the servers they started.
+            _ = tokio::signal::ctrl_c() => ExitCode::FAILURE,
+            _ = terminate.recv() => ExitCode::FAILURE,
+        }
+    })
 }
 
 async fn lab() -> ExitCode {
@@ -122,7 +131,12 @@ fn plans() -> Vec<Plan> {
         .filter(|(seed, scenario)| scenario.truths.is_empty() || *seed < first + runs)
         .map(|(seed, scenario)| {
             let sampler = number("SAMPLER", 0) > 0 && scenario.truths.iter().any(|truth| truth.needs_sampler);
-            Plan { scenario: scenario.clone(), seed, scale: scale as f64, sampler }
+            let mut scenario = scenario.clone();
+            if scale == 1 {
+                // Recordings are replayed at slow polls too: ten slices of those, and a margin.
+                scenario.quiet_before = 330.0;
+            }
+            Plan { scenario, seed, scale: scale as f64, sampler }
         })
         .collect()
 }

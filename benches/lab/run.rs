@@ -12,7 +12,7 @@ use super::fleet::{Fleet, Guarded, Parameters};
 use super::harness::exporter::Exporter;
 use super::observe::{Look, NaiveRound, look, sample};
 use super::record::Recording;
-use super::scenario::{Act, From, QUIET_BEFORE, Scenario};
+use super::scenario::{Act, From, Scenario};
 
 /// The exporter is asked so often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -54,7 +54,7 @@ impl Plan {
     /// Does the run; a recording is written to the file, if one is given.
     pub(crate) async fn run(&self, record: Option<&Path>) -> Seen {
         let scenario = &self.scenario;
-        let parameters = Parameters::draw(&scenario.setting, self.seed);
+        let parameters = Parameters::draw(scenario, self.seed);
         let mut fleet = Fleet::start(scenario, &parameters, self.scale, self.seed).await;
         let names: Vec<String> = fleet.nodes.iter().map(|node| node.node()).collect();
         let exporter = Arc::new(Exporter::serve(&self.config(&names), &[]).await);
@@ -67,13 +67,13 @@ impl Plan {
         let _looking = Guarded(tokio::spawn(keep_looking(Arc::clone(&exporter), names.clone(), Arc::clone(&looks))));
 
         let mut sentinel = Vec::new();
-        let end = fleet.start + Duration::from_secs_f64((QUIET_BEFORE + scenario.watched) / self.scale);
+        let end = fleet.start + Duration::from_secs_f64((scenario.quiet_before + scenario.watched) / self.scale);
         if let Some(view) = view(&fleet).await {
             sentinel.push((0.0, view));
         }
         let mut switched = None;
         for step in &scenario.steps {
-            fleet.until(QUIET_BEFORE + step.at).await;
+            fleet.until(scenario.quiet_before + step.at).await;
             // What takes longer than the run, a ramp, ends with it.
             if let Ok(Some(at)) = timeout_at(end, fleet.perform(step)).await {
                 switched = Some(at);
@@ -122,7 +122,7 @@ impl Plan {
     /// When a storm began, Unix seconds.
     pub(crate) fn began(&self, seen: &Seen, truth: usize) -> f64 {
         let truth = &self.scenario.truths[truth];
-        let planned = seen.start_unix + (QUIET_BEFORE + truth.at) / self.scale;
+        let planned = seen.start_unix + (self.scenario.quiet_before + truth.at) / self.scale;
         if truth.from == From::Switch { seen.switched.unwrap_or(planned) } else { planned }
     }
 
@@ -170,5 +170,5 @@ async fn keep_looking(exporter: Arc<Exporter>, names: Vec<String>, looks: Arc<Mu
 
 /// How long a run takes, roughly: for the estimate that is printed first.
 pub(crate) fn seconds(plan: &Plan) -> f64 {
-    (QUIET_BEFORE + plan.scenario.watched) / plan.scale + 5.0
+    (plan.scenario.quiet_before + plan.scenario.watched) / plan.scale + 5.0
 }

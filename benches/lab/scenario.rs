@@ -3,8 +3,8 @@
 
 use cache_storm_exporter::model::StormType;
 
-/// Nominal seconds of quiet before the first event: the detector needs a past of ten slices and a window.
-pub(crate) const QUIET_BEFORE: f64 = 250.0;
+/// Quiet before the first event: the detector needs a past of ten slices and a window.
+const QUIET_BEFORE: f64 = 250.0;
 
 /// One kind of run.
 #[derive(Debug, Clone)]
@@ -15,7 +15,9 @@ pub(crate) struct Scenario {
     pub(crate) steps: Vec<Step>,
     /// The storms; none in a quiet run.
     pub(crate) truths: Vec<Truth>,
-    /// How long it is watched after the quiet start.
+    /// Quiet before the first event.
+    pub(crate) quiet_before: f64,
+    /// How long it is watched after that.
     pub(crate) watched: f64,
     /// One of the five of the smoke test.
     pub(crate) smoke: bool,
@@ -169,7 +171,15 @@ impl Default for Setting {
 
 impl Scenario {
     pub(crate) fn quiet(name: &'static str) -> Self {
-        Self { name, setting: Setting::default(), steps: Vec::new(), truths: Vec::new(), watched: 240.0, smoke: false }
+        Self {
+            name,
+            setting: Setting::default(),
+            steps: Vec::new(),
+            truths: Vec::new(),
+            quiet_before: QUIET_BEFORE,
+            watched: 240.0,
+            smoke: false,
+        }
     }
 
     /// A storm at the end of the quiet start.
