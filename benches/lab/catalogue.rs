@@ -95,11 +95,14 @@ fn replicas() -> Vec<Scenario> {
 
 fn slow() -> Vec<Scenario> {
     // Down to 5 %; watched until a minute after a ratio of 0.95 has passed a half.
+    // What comes slowly can only be told from a longer past: forty minutes.
     let ramp = |name, points_per_minute: f64| {
-        Scenario::storm(name, First, None)
+        let mut scenario = Scenario::storm(name, First, None)
             .step(0.0, First, Act::AbsentRamp { points_per_minute, share: 0.95 })
             .watched(45.0 / points_per_minute * 60.0 + 90.0)
-            .with(|truth| truth.from = From::Half)
+            .with(|truth| truth.from = From::Half);
+        scenario.quiet_before = 2400.0;
+        scenario
     };
     vec![
         ramp("ramp_2_points", 2.0),
@@ -120,9 +123,10 @@ fn slow() -> Vec<Scenario> {
 /// Two causes at once, and one after the other.
 fn several() -> Vec<Scenario> {
     vec![
+        // A batch job fills the room that the expiry leaves, and then evicts.
         Scenario::storm("expiry_under_pressure", First, Some(MassExpiration))
             .truth(0.0, First, Some(MemoryPressure))
-            .step(0.0, First, Act::Outgrow { factor: 4.0 })
+            .step(0.0, First, Act::Junk { per_second: 800.0 })
             .set(|setting| {
                 setting.value_bytes = 1024;
                 setting.memory = Some((1.08, "allkeys-lru"));
