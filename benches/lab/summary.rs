@@ -87,7 +87,7 @@ fn overall(text: &mut String, runs: &[&Outcome]) {
     let deep = |points: f64| fast.iter().copied().filter(|storm| storm.drop_points >= points).collect::<Vec<_>>();
     let slow: Vec<&StormOutcome> = all.iter().copied().filter(|storm| storm.slow).collect();
     let typed = |runs: &[&Outcome]| Share::of(storms(runs).iter().filter_map(|storm| storm.type_right));
-    let sketch_typed = Share::of(all.iter().filter_map(|storm| storm.sketch.type_right));
+    let sketch_typed = Share::of(storms(&single).iter().filter_map(|storm| storm.sketch.type_right));
     let rows = [
         (
             "storms detected",
