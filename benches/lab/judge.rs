@@ -75,12 +75,30 @@ fn size(course: &Course<'_>, from: f64, to: f64) -> Size {
     let misses_factor = misses / normal_misses.max(1.0);
     Size {
         impact: bins(width).find(|at| fallen(*at)),
-        half: bins(wide).find(|at| low(*at, wide, 0.5)),
+        half: passes_half(course, from, to),
         drop,
         misses_factor,
         weighty: drop >= WEIGHTY_DROP
             || (misses_factor >= WEIGHTY_FACTOR && misses - normal_misses >= WEIGHTY_MISSES_PER_SECOND),
     }
+}
+
+/// When a straight line through the later half of the course passes a half. The first low bin would come minutes too
+/// early: a slow ramp moves less from bin to bin than chance does.
+fn passes_half(course: &Course<'_>, from: f64, to: f64) -> Option<f64> {
+    const WIDTH: f64 = 10.0;
+    let middle = f64::midpoint(from, to);
+    let points: Vec<(f64, f64)> = (0..((to - middle) / WIDTH) as usize)
+        .map(|bin| middle + bin as f64 * WIDTH)
+        .filter_map(|at| Some((at + WIDTH / 2.0, course.ratio(at, at + WIDTH)?)))
+        .collect();
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (time, ratio) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = points.iter().map(|point| (point.0 - time).powi(2)).sum();
+    let slope = points.iter().map(|point| (point.0 - time) * (point.1 - ratio)).sum::<f64>() / spread;
+    let at = time + (0.5 - ratio) / slope;
+    (slope < 0.0 && (from..=to).contains(&at)).then_some(at)
 }
 
 /// Judges a run.
