@@ -1,9 +1,9 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint bench month audit fuzz
+.PHONY: help demo run test lint bench month lab lab-smoke audit fuzz
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: ## a simulated fleet with storms, no Redis needed: http://localhost:9736
 	cargo run --locked -- demo
@@ -13,6 +13,7 @@ run: ## serve with defaults: redis://127.0.0.1:6379; CONFIG=file for your own
 
 test: ## every test; installs what they need on Debian and Ubuntu
 	tests/install-tools.sh
+	$(MAKE) --no-print-directory lab-smoke
 	tests/run.sh
 
 lint: ## formatting, clippy and rustdoc, warnings denied
@@ -27,6 +28,14 @@ bench: ## cost of polling and of detection (optimised build, minutes)
 
 month: ## false alarms in a simulated month of 50 nodes (optimised build, minutes; SEED=n for another)
 	cargo bench --locked --profile month --bench month
+
+lab: ## every kind of storm on real servers, hours; resumes; writes docs/accuracy.md (benches/lab/main.rs: ONLY, SEED, RUNS, SCALE)
+	tests/install-tools.sh
+	cargo bench --locked --profile dev --bench lab
+
+lab-smoke: ## five storms on real servers; fails on a wrong verdict
+	tests/install-tools.sh
+	cargo bench --locked --profile dev --bench lab -- smoke
 
 audit: ## licences, advisories, duplicates; needs cargo-deny and the network
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }

@@ -7,6 +7,8 @@ pub(crate) mod metrics;
 pub(crate) mod redis;
 pub(crate) mod resp;
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep};
@@ -33,9 +35,15 @@ pub(crate) async fn throughout(what: &str, span: Duration, mut condition: impl A
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and was not given before: a server may not have taken it yet.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Unix seconds.

@@ -54,6 +54,11 @@ impl Redis {
         // The server closes the connection instead of answering.
         drop(self.client().await.call(&["SHUTDOWN", "SAVE"]).await);
         self.process.wait().unwrap();
+        self.start_again().await;
+    }
+
+    /// Starts a server that ended again on the same port; it loads what was saved in good order.
+    pub(crate) async fn start_again(&mut self) {
         self.process = spawn(self.port, &self.directory, &self.options);
         self.answers().await;
     }
