@@ -1,5 +1,7 @@
 //! One node's memory: its server lives, its traffic, how it follows its master, and its state machine.
 
+use std::sync::Arc;
+
 use super::indicator::Reference;
 use super::replication::{Following, Offsets, Staleness};
 use super::settings::Durations;
@@ -18,6 +20,8 @@ const ELIGIBLE_LOOKUPS_PER_SECOND: f64 = 1.0;
 #[derive(Debug, Default)]
 pub(crate) struct Node {
     lives: Lives,
+    /// Its role at its last answer: asked for at every turn.
+    role: Option<Role>,
     pub(crate) subject: Subject,
     pub(crate) traffic: Traffic,
     pub(crate) offsets: Offsets,
@@ -27,6 +31,8 @@ pub(crate) struct Node {
     /// Its `master_replid` changed to one that continues the old: its group had a failover.
     pub(crate) followed_failover: Option<f64>,
     last_answer: Option<f64>,
+    /// The last round that listed it.
+    pub(crate) listed: u64,
     down_rounds: u32,
     /// This round's delta.
     pub(crate) delta: Option<Delta>,
@@ -47,7 +53,7 @@ pub(crate) enum Event {
 
 impl Node {
     pub(crate) fn role(&self) -> Option<Role> {
-        self.latest().and_then(|sample| sample.role)
+        self.role
     }
 
     pub(crate) fn latest(&self) -> Option<&Sample> {
@@ -55,8 +61,8 @@ impl Node {
     }
 
     /// Name of the replication history it follows or leads.
-    pub(crate) fn replid(&self) -> Option<&str> {
-        self.latest()?.replid.as_deref()
+    pub(crate) fn replid(&self) -> Option<&Arc<str>> {
+        self.latest()?.replid.as_ref()
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -114,6 +120,7 @@ impl Node {
             Step::Restart(restart) => self.restarted(restart, durations),
         }
         let Some(sample) = self.lives.latest() else { return Event::Nothing };
+        self.role = sample.role;
         if let (Some(Role::Master), Some(offset)) = (sample.role, sample.master_offset_bytes) {
             self.offsets.push(now, offset);
         }
@@ -155,7 +162,8 @@ impl Node {
 
     /// What its present is compared with: its own past, else what the cache lends, else its server's life so
     /// far, else what the operator expects.
-    pub(crate) fn reference(&self, lent: Option<f64>, expected: Option<f64>) -> Option<Reference> {
+    pub(crate) fn reference(&self, lend: impl Fn() -> Option<f64>, expected: Option<f64>) -> Option<Reference> {
+        let lent = if self.subject.baseline.summary().is_some() { None } else { lend() };
         let borrowed = lent.or(self.lifetime).or(expected);
         let mut reference = Reference::own_or(&self.subject.baseline, borrowed)?;
         reference.provisional = reference.own.is_none() && lent.is_none() && self.lifetime.is_some();

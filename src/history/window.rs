@@ -8,6 +8,8 @@ use super::Delta;
 #[derive(Debug, Clone, Default)]
 pub struct Window {
     deltas: VecDeque<Delta>,
+    /// Their sums: asked for several times a round.
+    stats: Option<WindowStats>,
 }
 
 /// Sums over a window. Rates are per second.
@@ -40,11 +42,12 @@ impl Window {
         while self.deltas.len() > 2 && self.deltas.front().is_some_and(|front| front.t - front.dt < oldest) {
             self.deltas.pop_front();
         }
+        self.stats = Some(WindowStats::over(self.deltas.iter())).filter(|stats| stats.seconds > 0.0);
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.deltas.clear();
+        *self = Self::default();
     }
 
     /// The deltas, oldest first.
@@ -61,7 +64,7 @@ impl Window {
     /// The sums; `None` of an empty window.
     #[must_use]
     pub fn stats(&self) -> Option<WindowStats> {
-        Some(WindowStats::over(self.deltas.iter())).filter(|stats| stats.seconds > 0.0)
+        self.stats
     }
 }
 
