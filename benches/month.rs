@@ -151,6 +151,11 @@ impl Cache {
                 node.sample.keys = node.sample.keys.map(|keys| keys - gone);
             }
         }
+        // Replicas keep up with their masters: the first two have one each.
+        for index in 3..NODES_PER_CACHE {
+            let offset = self.nodes[index % 3].sample.master_offset_bytes;
+            self.nodes[index].sample.replica_offset_bytes = offset;
+        }
         let answer =
             |node: &Node| (node.name.clone(), Observation::Up { sample: Box::new(node.sample.clone()), hot_key: None });
         self.nodes.iter().map(answer).collect()
@@ -223,7 +228,6 @@ impl Node {
         sample.uptime_seconds = sample.uptime_seconds.map(|uptime| uptime + POLL_SECONDS);
         add(&mut sample.master_offset_bytes, 100 * missed + 10);
         if sample.role == Some(Role::Replica) {
-            add(&mut sample.replica_offset_bytes, 100 * missed + 10);
             return;
         }
         // What is missed is stored; as much goes, by its TTL or for want of room; what a wave took comes back.

@@ -2,6 +2,7 @@
 
 mod state;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub struct CacheDetector {
     nodes: BTreeMap<NodeName, Node>,
     pools: BTreeMap<Role, Subject>,
     /// Promotions seen: when, and the replication history that followed.
-    failovers: Vec<(f64, Option<String>)>,
+    failovers: Vec<(f64, Option<Arc<str>>)>,
     rounds: u64,
     lead: Lead,
     episodes: Episodes,
@@ -41,7 +42,7 @@ struct Surroundings {
     /// Commands per second of the nodes of a role, ascending.
     role_commands: BTreeMap<Role, Vec<f64>>,
     /// What nodes of one replication history share, by `master_replid`.
-    groups: HashMap<String, Group>,
+    groups: HashMap<Arc<str>, Group>,
     /// Verdict on the pool of each role.
     pools: BTreeMap<Role, Judgement>,
     /// Server clocks of the round differ by this many seconds.
@@ -103,8 +104,9 @@ impl CacheDetector {
         if let (true, Some(last)) = (isolated, &self.last) {
             return hold(last.clone(), now, &round);
         }
-        let left = self.forget_absent(&round);
+        self.rounds += 1;
         self.take_in(now, round);
+        let left = self.forget_absent();
         self.follow_masters(now);
         let surroundings = self.survey(now);
         let mut ended = surroundings.pools.values().find_map(|pool| pool.ended).or(left);
@@ -122,17 +124,15 @@ impl CacheDetector {
         verdict.verdict.leading_type =
             self.lead.follow(now, &verdict.verdict.storm_types, verdict.verdict.affected_nodes == 0, &self.durations);
         let verdict = self.episodes.follow(verdict, ended, &self.durations);
-        self.rounds += 1;
         self.last = Some(verdict.clone());
         verdict
     }
 
     /// Drops nodes that are no longer listed; an affected one ends its part of the storm.
-    fn forget_absent(&mut self, round: &[(NodeName, Observation)]) -> Option<EndReason> {
-        let listed: HashSet<&NodeName> = round.iter().map(|(node, _)| node).collect();
+    fn forget_absent(&mut self) -> Option<EndReason> {
         let mut ended = None;
-        self.nodes.retain(|name, node| {
-            let stays = listed.contains(name);
+        self.nodes.retain(|_, node| {
+            let stays = node.listed == self.rounds;
             if !stays && node.subject.is_affected() {
                 ended = Some(EndReason::Removed);
             }
@@ -145,10 +145,11 @@ impl CacheDetector {
         let mut joined = Vec::new();
         for (name, observation) in round {
             let node = self.nodes.entry(name.clone()).or_default();
+            node.listed = self.rounds;
             match observation {
                 Observation::Down(reason) => node.miss(reason),
                 Observation::Up { sample, hot_key } => match node.take(now, sample, hot_key, &self.durations) {
-                    Event::Joined if self.rounds > 0 => joined.push(name),
+                    Event::Joined if self.rounds > 1 => joined.push(name),
                     Event::Promoted => self.promote(now, &name),
                     Event::Joined | Event::Nothing => {}
                 },
@@ -163,13 +164,11 @@ impl CacheDetector {
     /// A promoted replica inherits its shard's past where it has none of its own.
     fn promote(&mut self, now: f64, name: &NodeName) {
         let Some((replid, former)) =
-            self.nodes.get(name).and_then(Node::latest).map(|sample| {
-                (sample.replid.as_deref().map(str::to_owned), sample.replid2.as_deref().map(str::to_owned))
-            })
+            self.nodes.get(name).and_then(Node::latest).map(|sample| (sample.replid.clone(), sample.replid2.clone()))
         else {
             return;
         };
-        let heritage = former.as_deref().and_then(|former| {
+        let heritage = former.as_ref().and_then(|former| {
             let shard = self.nodes.iter().find(|(other, node)| {
                 *other != name && node.replid() == Some(former) && node.role() == Some(Role::Master)
             })?;
@@ -212,20 +211,29 @@ impl CacheDetector {
     }
 
     fn follow_masters(&mut self, now: f64) {
-        let has_role = |role| move |node: &&Node| node.role() == Some(role);
-        let followed: HashSet<&str> =
-            self.nodes.values().filter(has_role(Role::Replica)).filter_map(Node::replid).collect();
-        let masters: HashMap<String, Offsets> = self
+        let followed: HashSet<Arc<str>> = self
             .nodes
             .values()
-            .filter(has_role(Role::Master))
-            .filter_map(|node| {
-                Some((node.replid().filter(|replid| followed.contains(replid))?.to_owned(), node.offsets.clone()))
-            })
+            .filter(|node| node.role() == Some(Role::Replica))
+            .filter_map(|node| node.replid().cloned())
             .collect();
+        // Lent for the length of this call: replicas change while they look at their masters.
+        let mut masters: HashMap<Arc<str>, (NodeName, Offsets)> = HashMap::new();
+        for (name, node) in self.nodes.iter_mut().filter(|(_, node)| node.role() == Some(Role::Master)) {
+            if let Some(replid) = node.replid().filter(|replid| followed.contains(*replid)).cloned()
+                && let Entry::Vacant(place) = masters.entry(replid)
+            {
+                place.insert((name.clone(), std::mem::take(&mut node.offsets)));
+            }
+        }
         for node in self.nodes.values_mut().filter(|node| node.is_up()) {
-            let master = node.replid().and_then(|replid| masters.get(replid));
+            let master = node.replid().and_then(|replid| masters.get(replid)).map(|(_, offsets)| offsets);
             node.follow(now, master, &self.durations);
+        }
+        for (name, offsets) in masters.into_values() {
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.offsets = offsets;
+            }
         }
     }
 
@@ -307,23 +315,23 @@ impl CacheDetector {
     }
 
     /// What the nodes of one replication history have in common, by `master_replid`.
-    fn groups(&self, now: f64) -> HashMap<String, Group> {
-        let mut groups: HashMap<String, Group> = HashMap::new();
+    fn groups(&self, now: f64) -> HashMap<Arc<str>, Group> {
+        let mut groups: HashMap<Arc<str>, Group> = HashMap::new();
         for node in self.nodes.values() {
             let Some(sample) = node.latest() else { continue };
-            if let Some(replid) = sample.replid.as_deref() {
-                let group = groups.entry(replid.to_owned()).or_default();
+            if let Some(replid) = &sample.replid {
+                let group = groups.entry(Arc::clone(replid)).or_default();
                 group.ratios.extend(node.subject.baseline.summary().map(|summary| summary.hit_ratio));
                 group.master_in_trouble |=
                     sample.role == Some(Role::Master) && (node.subject.is_affected() || !node.is_up());
             }
             let promoted = node.subject.promoted.is_some_and(|at| now - at <= self.durations.promotion_memory);
-            if let (true, Some(former)) = (promoted, sample.replid2.as_deref()) {
-                groups.entry(former.to_owned()).or_default().succeeded = true;
+            if let (true, Some(former)) = (promoted, &sample.replid2) {
+                groups.entry(Arc::clone(former)).or_default().succeeded = true;
             }
         }
         for (_, replid) in &self.failovers {
-            if let Some(group) = replid.as_deref().and_then(|replid| groups.get_mut(replid)) {
+            if let Some(group) = replid.as_ref().and_then(|replid| groups.get_mut(replid)) {
                 group.failovers += 1;
             }
         }
@@ -340,8 +348,9 @@ fn judge_node(
     let Context { now, durations, thresholds } = context;
     let role = node.role();
     let group = node.replid().and_then(|replid| around.groups.get(replid));
-    let lent = group.and_then(Group::ratio).or_else(|| role.and_then(|role| around.role_ratios.get(&role).copied()));
-    let reference = node.reference(lent, thresholds.value(Threshold::ExpectedHitRatio));
+    let role_ratio = || role.and_then(|role| around.role_ratios.get(&role).copied());
+    let lend = || group.and_then(Group::ratio).or_else(role_ratio);
+    let reference = node.reference(lend, thresholds.value(Threshold::ExpectedHitRatio));
     let loading = node.latest().is_some_and(|sample| sample.loading);
     let pool = role.and_then(|role| around.pools.get(&role)).filter(|pool| pool.affected.is_some());
     let delta = node.delta;

@@ -45,10 +45,11 @@ impl HotKeys {
     /// The latest share, if it is young enough and unusual. Without a past, a fifth is taken for
     /// usual: a key of a fifth may be this node's everyday.
     pub(crate) fn share(&self, now: f64, age: f64) -> Option<f64> {
+        let share = self.fresh(now, age).filter(|share| *share >= HOT_SHARE)?;
         let usual = median(&mut self.usual.iter().map(|share| f64::from(*share)).collect::<Vec<_>>());
         let odds = |share: f64| share / (1.0 - share).max(1e-9);
         let limit = HOT_FACTOR * odds(usual.unwrap_or(HOT_SHARE));
-        self.fresh(now, age).filter(|share| *share >= HOT_SHARE && odds(*share) >= limit)
+        Some(share).filter(|share| odds(*share) >= limit)
     }
 
     /// At the end of a round: a sample of quiet traffic tells what is usual.

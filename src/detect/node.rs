@@ -1,5 +1,7 @@
 //! One node's memory: its server lives, its traffic, how it follows its master, and its state machine.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::indicator::Reference;
@@ -20,6 +22,8 @@ const ELIGIBLE_LOOKUPS_PER_SECOND: f64 = 1.0;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Node {
     lives: Lives,
+    /// Its role at its last answer: asked for at every turn.
+    role: Option<Role>,
     pub(crate) subject: Subject,
     pub(crate) traffic: Traffic,
     pub(crate) offsets: Offsets,
@@ -29,6 +33,9 @@ pub(crate) struct Node {
     /// Its `master_replid` changed to one that continues the old: its group had a failover.
     pub(crate) followed_failover: Option<f64>,
     last_answer: Option<f64>,
+    /// The last round that listed it.
+    #[serde(skip)]
+    pub(crate) listed: u64,
     down_rounds: u32,
     /// This round's delta.
     #[serde(skip)]
@@ -52,7 +59,7 @@ pub(crate) enum Event {
 
 impl Node {
     pub(crate) fn role(&self) -> Option<Role> {
-        self.latest().and_then(|sample| sample.role)
+        self.role
     }
 
     pub(crate) fn latest(&self) -> Option<&Sample> {
@@ -60,8 +67,8 @@ impl Node {
     }
 
     /// Name of the replication history it follows or leads.
-    pub(crate) fn replid(&self) -> Option<&str> {
-        self.latest()?.replid.as_deref()
+    pub(crate) fn replid(&self) -> Option<&Arc<str>> {
+        self.latest()?.replid.as_ref()
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -125,6 +132,7 @@ impl Node {
             Step::Restart(restart) => self.restarted(restart, durations),
         }
         let Some(sample) = self.lives.latest() else { return Event::Nothing };
+        self.role = sample.role;
         if let (Some(Role::Master), Some(offset)) = (sample.role, sample.master_offset_bytes) {
             self.offsets.push(now, offset);
         }
@@ -166,7 +174,8 @@ impl Node {
 
     /// What its present is compared with: its own past, else what the cache lends, else its server's life so
     /// far, else what the operator expects.
-    pub(crate) fn reference(&self, lent: Option<f64>, expected: Option<f64>) -> Option<Reference> {
+    pub(crate) fn reference(&self, lend: impl Fn() -> Option<f64>, expected: Option<f64>) -> Option<Reference> {
+        let lent = if self.subject.baseline.summary().is_some() { None } else { lend() };
         let borrowed = lent.or(self.lifetime).or(expected);
         let mut reference = Reference::own_or(&self.subject.baseline, borrowed)?;
         reference.provisional = reference.own.is_none() && lent.is_none() && self.lifetime.is_some();

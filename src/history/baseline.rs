@@ -96,6 +96,7 @@ pub struct Baseline {
     slices: VecDeque<Slice>,
     since_long: usize,
     long: VecDeque<f32>,
+    long_median: Option<f64>,
     summary: Option<Summary>,
 }
 
@@ -181,7 +182,9 @@ impl Baseline {
         while self.slices.len() > kept {
             self.slices.pop_front();
         }
-        self.summary = self.summarise();
+        // Rates move slowly in a median of ten minutes: once that is full, one slice in six brings them up to date.
+        let rates = self.slices.len() < kept || self.since_long.is_multiple_of(6);
+        self.summary = self.summarise(self.summary.filter(|_| !rates));
         self.since_long += 1;
         if self.since_long >= kept {
             self.since_long = 0;
@@ -190,6 +193,8 @@ impl Baseline {
                 if self.long.len() > LONG_MAX {
                     self.long.pop_front();
                 }
+                let mut values: Vec<f64> = self.long.iter().map(|value| f64::from(*value)).collect();
+                self.long_median = median(&mut values).filter(|_| values.len() >= SLICES_MIN);
             }
         }
     }
@@ -230,26 +235,37 @@ impl Baseline {
     /// Median of the ten-minute medians of the last day, from three on.
     #[must_use]
     pub fn long(&self) -> Option<f64> {
-        if self.long.len() < SLICES_MIN {
-            return None;
-        }
-        median(&mut self.long.iter().map(|value| f64::from(*value)).collect::<Vec<_>>())
+        self.long_median
     }
 
-    fn summarise(&self) -> Option<Summary> {
+    /// Medians of the slices; the rates are taken over from `before` where that is given.
+    fn summarise(&self, before: Option<Summary>) -> Option<Summary> {
         if self.slices.len() < SLICES_MIN {
             return None;
         }
+        let mut summary = match before {
+            Some(before) => before,
+            None => self.rates()?,
+        };
+        let mut values: Vec<f64> = self.slices.iter().map(|slice| f64::from(slice.hit_ratio)).collect();
+        summary.slices = self.slices.len();
+        summary.hit_ratio = median(&mut values)?;
+        summary.miss_sigma = robust_sigma(&mut values, summary.hit_ratio);
+        summary.sigma = summary.miss_sigma.max(SIGMA_MIN);
+        Some(summary)
+    }
+
+    /// A summary with everything but the ratio.
+    fn rates(&self) -> Option<Summary> {
         let mut values = Vec::with_capacity(self.slices.len());
         let mut median_of = |field: fn(&Slice) -> f32| {
             values.clear();
             values.extend(self.slices.iter().map(|slice| f64::from(field(slice))).filter(|value| !value.is_nan()));
             median(&mut values)
         };
-        let hit_ratio = median_of(|slice| slice.hit_ratio)?;
-        let mut summary = Summary {
-            slices: self.slices.len(),
-            hit_ratio,
+        Some(Summary {
+            slices: 0,
+            hit_ratio: 0.0,
             sigma: 0.0,
             miss_sigma: 0.0,
             lookups: median_of(|slice| slice.lookups)?,
@@ -261,12 +277,7 @@ impl Baseline {
             deletes: median_of(|slice| slice.deletes)?,
             inserted: median_of(|slice| slice.inserted).unwrap_or(0.0),
             keys: median_of(|slice| slice.keys).unwrap_or(0.0),
-        };
-        values.clear();
-        values.extend(self.slices.iter().map(|slice| f64::from(slice.hit_ratio)));
-        summary.miss_sigma = robust_sigma(&mut values, hit_ratio);
-        summary.sigma = summary.miss_sigma.max(SIGMA_MIN);
-        Some(summary)
+        })
     }
 }
 

@@ -10,15 +10,15 @@ pub use delta::{Delta, Lives, Restart, Step};
 pub use traffic::Traffic;
 pub use window::{Window, WindowStats};
 
-/// Median; `None` of nothing. Sorts in place; of an even number the mean of the middle two.
+/// Median; `None` of nothing. Reorders `values`; of an even number the mean of the middle two.
 pub fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        length if length % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    if values.is_empty() {
+        return None;
     }
+    let even = values.len().is_multiple_of(2);
+    let (below, middle, _) = values.select_nth_unstable_by(values.len() / 2, f64::total_cmp);
+    let beside = below.iter().copied().max_by(f64::total_cmp).filter(|_| even);
+    Some(beside.map_or(*middle, |beside| f64::midpoint(beside, *middle)))
 }
 
 /// Median absolute deviation from `center`, times 1.4826: the standard deviation where the values are

@@ -10,10 +10,12 @@ use super::Delta;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Window {
     deltas: VecDeque<Delta>,
+    /// Their sums: asked for several times a round.
+    stats: Option<WindowStats>,
 }
 
 /// Sums over a window. Rates are per second.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WindowStats {
     /// Seconds covered.
     pub seconds: f64,
@@ -42,11 +44,12 @@ impl Window {
         while self.deltas.len() > 2 && self.deltas.front().is_some_and(|front| front.t - front.dt < oldest) {
             self.deltas.pop_front();
         }
+        self.stats = Some(WindowStats::over(self.deltas.iter())).filter(|stats| stats.seconds > 0.0);
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.deltas.clear();
+        *self = Self::default();
     }
 
     /// The deltas, oldest first.
@@ -63,7 +66,7 @@ impl Window {
     /// The sums; `None` of an empty window.
     #[must_use]
     pub fn stats(&self) -> Option<WindowStats> {
-        Some(WindowStats::over(self.deltas.iter())).filter(|stats| stats.seconds > 0.0)
+        self.stats
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a detector remembers, as a value: so that it can outlive the process.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ use crate::model::{NodeName, Role};
 pub struct CacheState {
     nodes: BTreeMap<NodeName, Node>,
     pools: BTreeMap<Role, Subject>,
-    failovers: Vec<(f64, Option<String>)>,
+    failovers: Vec<(f64, Option<Arc<str>>)>,
     rounds: u64,
     lead: Lead,
     episodes: Vec<Episode>,

@@ -174,8 +174,12 @@ fn blow() -> impl Strategy<Value = Blow> {
 fn course(blows: &[Blow], time_scale: f64) -> Vec<(u8, usize)> {
     let timing = Timing { time_scale, ..Timing::default() };
     let mut rig = Rig::with(4, Settings { timing, poll_interval: 5.0 / time_scale, ..Settings::default() });
-    // So many lookups that a tenth of them are still enough: their number is not scaled.
-    rig.servers.iter_mut().for_each(|server| server.lookups_per_second = 50_000.0);
+    // So many lookups that a tenth of them are still enough, and so many keys that what expires of them in a
+    // window is little: neither number is scaled.
+    for server in &mut rig.servers {
+        server.lookups_per_second = 50_000.0;
+        server.sample.keys = Some(1_000_000_000);
+    }
     (0..120)
         .map(|round| {
             for (index, server) in rig.servers.iter_mut().enumerate() {
