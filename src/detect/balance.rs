@@ -140,7 +140,7 @@ impl Balance {
             removed: self.removed,
             gone: expired + evicted + self.removed,
             keys_before: self.keys_before.max(1.0),
-            inserted: (self.keys_last - self.keys_first + self.expired + self.evicted + self.removed).max(0.0),
+            inserted: (self.keys_last - self.keys_first + expired + evicted + self.removed).max(0.0),
         }
     }
 }
@@ -160,7 +160,7 @@ pub(crate) struct Excess {
     pub(crate) gone: f64,
     /// K0, at least 1.
     pub(crate) keys_before: f64,
-    /// Keys created.
+    /// Keys created beyond those that usually make up for what expires and is evicted.
     pub(crate) inserted: f64,
 }
 

@@ -41,6 +41,8 @@ struct Surroundings {
     role_ratios: BTreeMap<Role, f64>,
     /// Commands per second of the nodes of a role, ascending.
     role_commands: BTreeMap<Role, Vec<f64>>,
+    /// Extra misses per second of the nodes of a role whose misses multiplied.
+    extra_misses: BTreeMap<Role, f64>,
     /// What nodes of one replication history share, by `master_replid`.
     groups: HashMap<Arc<str>, Group>,
     /// Verdict on the pool of each role.
@@ -240,6 +242,7 @@ impl CacheDetector {
     fn survey(&mut self, now: f64) -> Surroundings {
         let mut ratios: BTreeMap<Role, Vec<f64>> = BTreeMap::new();
         let mut role_commands: BTreeMap<Role, Vec<f64>> = BTreeMap::new();
+        let mut extra_misses: BTreeMap<Role, f64> = BTreeMap::new();
         let (mut with_lookups, mut guarded) = (0_usize, 0_usize);
         for node in self.nodes.values() {
             let Some(role) = node.role() else { continue };
@@ -249,7 +252,10 @@ impl CacheDetector {
             if let (Some(_), Some(stats)) = (&node.delta, node.subject.window.stats()) {
                 role_commands.entry(role).or_default().push(stats.commands);
                 with_lookups += usize::from(stats.lookups > 0.0);
-                guarded += usize::from(node.subject.guard());
+                if node.subject.guard() {
+                    guarded += 1;
+                    *extra_misses.entry(role).or_default() += node.subject.extra_misses();
+                }
             }
         }
         role_commands.values_mut().for_each(|commands| commands.sort_unstable_by(f64::total_cmp));
@@ -269,6 +275,7 @@ impl CacheDetector {
                 .filter_map(|(role, mut values)| Some((role, median(&mut values)?)))
                 .collect(),
             role_commands,
+            extra_misses,
             pools,
             groups: self.groups(now),
             clock_skew_seconds: (latest - earliest).max(0.0),
@@ -306,6 +313,7 @@ impl CacheDetector {
                 eligible: pooled,
                 frozen: storm,
                 foreign: Indicators::default(),
+                extra_misses: pool.extra_misses(),
                 peers_commands: None,
                 facts: Facts { role: Some(role), ..Facts::default() },
             };
@@ -363,6 +371,7 @@ fn judge_node(
         eligible: node.is_eligible(),
         frozen: loading || pool.is_some(),
         foreign: foreign_indicators(context, node),
+        extra_misses: role.and_then(|role| around.extra_misses.get(&role)).copied().unwrap_or_default(),
         peers_commands: role
             .and_then(|role| around.role_commands.get(&role))
             .zip(stats)

@@ -113,11 +113,13 @@ fn wilson_upper(ratio: f64, lookups: f64) -> f64 {
     (center + spread) / (1.0 + z2 / n)
 }
 
-/// The ratio indicators of one window. Precondition: enough lookups to judge by (the caller's guard).
+/// The ratio indicators of one window. `extra_misses`: per second, of all nodes of the role whose misses multiplied.
+/// Precondition: enough lookups to judge by (the caller's guard).
 pub(crate) fn of_window(
     stats: &WindowStats,
     memory_used_ratio: Option<f64>,
     reference: &Reference,
+    extra_misses: f64,
     thresholds: &Thresholds,
 ) -> Indicators {
     let mut found = Indicators::default();
@@ -147,18 +149,32 @@ pub(crate) fn of_window(
     let fell = fall.z >= 4.0 && (ratio < kept * reference.hit_ratio || fall.drop >= 0.10);
     found.insert_if(fell || reference.long.is_some_and(|long| ratio < kept * long), Indicator::HitRatioDrop);
 
-    if let Some(own) = &reference.own {
-        found.insert_if(amplified(ratio, stats, own), Indicator::MissAmplification);
-    }
+    let multiplied = reference.own.is_some_and(|own| extra_misses_where_multiplied(stats, &own).is_some());
+    found.insert_if(multiplied && extra_misses >= EXTRA_MISSES_MIN, Indicator::MissAmplification);
     found
 }
 
-/// The database feels misses, not hits, and they multiply: 0.999 → 0.99 is ten times its load.
-fn amplified(ratio: f64, stats: &WindowStats, own: &Summary) -> bool {
-    let (miss, usual) = (1.0 - ratio, 1.0 - own.hit_ratio);
+/// Extra misses per second from which a database notices.
+const EXTRA_MISSES_MIN: f64 = 50.0;
+
+/// The database feels misses, not hits, and they multiply: 0.999 → 0.99 is ten times its load. Where a subject's
+/// misses multiplied, the extra ones per second: the database adds up those of all nodes.
+pub(crate) fn extra_misses_where_multiplied(stats: &WindowStats, own: &Summary) -> Option<f64> {
+    let (miss, usual) = (1.0 - stats.hit_ratio?, 1.0 - own.hit_ratio);
     let error = (own.hit_ratio * usual / (stats.lookups / BURSTINESS)).sqrt();
     let z = (miss - usual) / own.miss_sigma.max(0.25 * usual).max(error);
-    z >= 4.0 && stats.misses >= 3.0 * own.misses.max(1.0) && stats.misses - own.misses >= 50.0 && miss >= 2.0 * usual
+    let multiplied = z >= 4.0 && stats.misses >= 3.0 * own.misses.max(1.0) && miss >= 2.0 * usual;
+    multiplied.then_some(stats.misses - own.misses)
+}
+
+/// The last poll alone fell by ten points beyond doubt. A small cache refills within the window and never pulls its
+/// mean down by as much; that a second poll in a row says the same is what confirmation asks for.
+pub(crate) fn fell_at_once(last: &WindowStats, reference: &Reference) -> bool {
+    last.lookups >= 50.0
+        && last.hit_ratio.is_some_and(|ratio| {
+            let fall = Fall::of(ratio, last.lookups, reference);
+            fall.drop >= 0.10 && fall.z >= 4.0
+        })
 }
 
 /// More than half of the ratio is gone, over enough lookups that waiting for a second poll would only cost time.
@@ -211,7 +227,7 @@ mod tests {
     }
 
     fn check(now: f64, lookups: f64, usual: f64, expected: &[Indicator]) {
-        let found = of_window(&stats(now, lookups), None, &reference(usual), &Thresholds::default());
+        let found = of_window(&stats(now, lookups), None, &reference(usual), 0.0, &Thresholds::default());
         assert_eq!(found.to_vec(), expected, "{now} over {lookups} lookups against {usual}");
     }
 

@@ -88,6 +88,8 @@ pub(crate) struct Input<'a> {
     pub(crate) frozen: bool,
     /// Indicators that come from elsewhere than its own counters.
     pub(crate) foreign: Indicators,
+    /// Extra misses per second of all nodes of its role whose misses multiplied, itself included.
+    pub(crate) extra_misses: f64,
     /// Median commands per second of at least two peers of its role.
     pub(crate) peers_commands: Option<f64>,
     /// Facts that the cache knows about it; the subject completes them.
@@ -156,6 +158,12 @@ impl Subject {
         }
     }
 
+    /// Its misses per second beyond the usual, where they multiplied; else 0.
+    pub(crate) fn extra_misses(&self) -> f64 {
+        let known = self.window.stats().zip(self.baseline.summary());
+        known.and_then(|(stats, own)| indicator::extra_misses_where_multiplied(&stats, own)).unwrap_or(0.0)
+    }
+
     /// Enough lookups to judge a ratio by.
     pub(crate) fn guard(&self) -> bool {
         self.window.stats().is_some_and(|stats| {
@@ -204,15 +212,17 @@ impl Subject {
         thresholds: &Thresholds,
     ) -> (Indicators, bool) {
         let memory = input.delta.and_then(|delta| delta.memory_used_ratio);
-        let mut found = indicator::of_window(stats, memory, reference, thresholds);
+        let mut found = indicator::of_window(stats, memory, reference, input.extra_misses, thresholds);
         let seen = self.cause.is_some_and(|cause| {
             input.now - cause.last <= durations.cause_memory
                 && indicator::fell_after_cause(&self.since_cause(cause), reference)
         });
         found.insert_if(seen, Indicator::CauseSeen);
         let last = WindowStats::over(self.window.last().into_iter());
+        let fallen = found.contains(Indicator::HitRatioDrop);
+        found.insert_if(indicator::fell_at_once(&last, reference), Indicator::HitRatioDrop);
         let collapsed = indicator::collapsed(stats, reference, thresholds) || indicator::collapsing(&last, reference);
-        (found, seen || (collapsed && found.contains(Indicator::HitRatioDrop)))
+        (found, seen || (collapsed && fallen))
     }
 
     /// The last poll, and before it as many since the cause as make a hundred lookups.
