@@ -6,5 +6,6 @@ mod captures;
 mod harness;
 mod live;
 mod readme;
+mod recordings;
 mod replay;
 mod tidy;
