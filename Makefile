@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint bench month lab lab-smoke audit fuzz
+.PHONY: help demo run test test-rules test-newer lint bench month lab lab-smoke audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -15,6 +15,21 @@ test: ## every test; installs what they need on Debian and Ubuntu
 	tests/install-tools.sh
 	$(MAKE) --no-print-directory lab-smoke
 	tests/run.sh
+
+test-rules: ## alert rules and routes only, by promtool and amtool
+	tests/install-tools.sh
+	promtool check rules --lint=all alerts/*.yml
+	promtool test rules alerts/tests/*.yml
+	promtool check config deploy/prometheus/prometheus.yml
+	amtool check-config deploy/alertmanager/alertmanager.yml
+
+test-newer: ## the same by other versions: PROMTOOL=path AMTOOL=path; AMLINT=path for the routing tests, too
+	$(PROMTOOL) check rules --lint=all alerts/*.yml
+	$(PROMTOOL) test rules alerts/tests/*.yml
+	$(PROMTOOL) check config deploy/prometheus/prometheus.yml
+	$(AMTOOL) check-config deploy/alertmanager/alertmanager.yml
+	$(if $(AMLINT),$(AMLINT) check --strict --rules 'alerts/*.yml' deploy/alertmanager/alertmanager.yml)
+	$(if $(AMLINT),$(AMLINT) test deploy/alertmanager/alertmanager.yml deploy/alertmanager/routing_test.yml --fail-under 100)
 
 lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo fmt --check

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where its premise fails")]
 #![allow(clippy::print_stderr, reason = "the runner shows it beside a failure")]
 
+mod alerts;
 mod captures;
 mod harness;
 mod live;

@@ -1,0 +1,413 @@
+//! The pager's files, held to the code and to each other: rules, their tests, routes, runbooks.
+//!
+//! Rule files are read as they are written here, by indentation, and promtool says whether they are what Prometheus
+//! takes; expressions are read as far as names, labels and their values go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cache_storm_exporter::model::{Indicator, StormType};
+use cache_storm_exporter::publish::table;
+use cache_storm_exporter::thresholds::Threshold;
+
+/// Series that are not ours: Prometheus' own.
+const FOREIGN: [&str; 4] = [
+    "up",
+    "prometheus_tsdb_lowest_timestamp_seconds",
+    "prometheus_tsdb_time_retentions_total",
+    "prometheus_tsdb_size_retentions_total",
+];
+/// Labels that Prometheus puts on what it scrapes.
+const TARGET_LABELS: [&str; 2] = ["job", "instance"];
+const TEAMS: [&str; 4] = ["backend-team", "performance-team", "infrastructure-team", "incident-response"];
+const DASHBOARDS: [&str; 6] = ["overview", "investigation", "replication", "hot-keys", "objectives", "exporter"];
+/// What is tried on every alert, as the test groups are called.
+const SCENARIOS: [&str; 6] = ["firing", "quiet", "brief spike", "boundary", "HA pair", "two shards"];
+
+/// One rule of a rule file.
+#[derive(Default)]
+struct Rule {
+    name: String,
+    alert: bool,
+    expr: String,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+#[test]
+fn promtool_takes_the_rules() {
+    run(Command::new("promtool").args(["check", "rules", "--lint=all"]).args(rule_files()));
+}
+
+#[test]
+fn every_rule_does_what_its_tests_say() {
+    let tests = files("alerts/tests", "yml");
+    let start = |test: &PathBuf| {
+        let mut promtool = Command::new("promtool");
+        promtool.args(["test", "rules"]).arg(test).stdout(Stdio::piped()).stderr(Stdio::piped());
+        promtool.spawn().unwrap_or_else(|error| panic!("promtool: {error}; tests/install-tools.sh installs it"))
+    };
+    // They share nothing, and the longest takes as long as the others together.
+    let running: Vec<_> = tests.iter().map(start).collect();
+    for (test, child) in tests.iter().zip(running) {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}:\n{said}{}", test.display(), String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn alertmanager_and_prometheus_take_their_files() {
+    run(Command::new("amtool").arg("check-config").arg(root().join("deploy/alertmanager/alertmanager.yml")));
+    run(Command::new("promtool").args(["check", "config"]).arg(root().join("deploy/prometheus/prometheus.yml")));
+}
+
+#[test]
+fn routes_and_inhibitions_name_what_exists() {
+    let text = std::fs::read_to_string(root().join("deploy/alertmanager/alertmanager.yml")).unwrap();
+    for team in TEAMS {
+        assert!(text.contains(&format!("matchers: ['team = \"{team}\"']")), "no route for {team}");
+    }
+    let inhibitions: Vec<&str> = text.split("  - source_matchers:").skip(1).collect();
+    assert!(inhibitions.len() > 5, "the configuration is written in another way now");
+    for inhibition in inhibitions {
+        let rule = inhibition.split("\n  - ").next().unwrap();
+        assert!(rule.contains("\n    equal: ["), "without `equal` it would silence everything:{rule}");
+    }
+    let alerts: BTreeSet<String> = alerts().into_iter().map(|rule| rule.name).collect();
+    let quoted =
+        text.lines().filter(|line| line.contains("alertname =")).flat_map(|line| line.split('"').skip(1).step_by(2));
+    // Alternatives in brackets are spelled out by amlint (make test-newer); the others are names.
+    for name in quoted.filter(|pattern| !pattern.contains('(')).flat_map(|pattern| pattern.split('|')) {
+        assert!(alerts.contains(name), "there is no alert {name}");
+    }
+}
+
+#[test]
+fn every_alert_says_whose_it_is_and_what_to_do() {
+    let mut faults = Vec::new();
+    for rule in alerts() {
+        let mut want = |holds: bool, what: &str| (!holds).then(|| faults.push(format!("{}: {what}", rule.name)));
+        let label = |name: &str| rule.labels.get(name).map_or("", String::as_str);
+        let text = |name: &str| rule.annotations.get(name).map_or("", String::as_str);
+        want(TEAMS.contains(&label("team")), "label team");
+        let urgency = (label("severity"), label("escalation"));
+        let usual = [("info", "review"), ("warning", "review"), ("warning", "notice"), ("critical", "page")];
+        want(usual.contains(&urgency), "labels severity and escalation");
+        let storm_type = label("storm_type");
+        want(storm_type.is_empty() || StormType::from_name(storm_type).is_some(), "label storm_type");
+        for annotation in ["summary", "description", "impact"] {
+            want(!text(annotation).is_empty(), annotation);
+        }
+        want(
+            ["$value", "| value"].iter().any(|number| text("description").contains(number)) || !numbered(&rule),
+            "numbers",
+        );
+        want(text("runbook_url").ends_with(&format!("/docs/runbooks/{}.md", rule.name)), "runbook_url");
+        let uids = DASHBOARDS.map(|name| format!("/d/cache-storm-{name}"));
+        let dashboard = text("dashboard_url").split('?').next().unwrap_or_default();
+        want(uids.iter().any(|uid| dashboard.ends_with(uid.as_str())), "dashboard_url");
+        let per_cache = ["by (cache", "by (job, cache", "cache:", "cache_storm_type:"];
+        let of_cache = per_cache.iter().any(|level| rule.expr.contains(level));
+        want(of_cache == text("summary").contains("$labels.cache"), "the cache in the summary, where there is one");
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Whether the alert has more to tell than that it is so.
+fn numbered(rule: &Rule) -> bool {
+    let plain = ["ExporterDown", "ExporterAbsent", "ExporterIsolated", "ReloadFailed", "CacheDown", "CacheUnwatched"];
+    !plain.iter().any(|name| rule.name.ends_with(name))
+}
+
+#[test]
+fn every_type_and_every_indicator_has_its_alert() {
+    let alerts = alerts();
+    for storm_type in StormType::ALL {
+        let of_type = |escalation: &str| {
+            let is = |rule: &&Rule| {
+                rule.labels.get("storm_type").is_some_and(|label| label == storm_type.as_str())
+                    && rule.labels["escalation"] == escalation
+                    && rule.expr.contains(&format!("cache_storm_active{{storm_type=\"{storm_type}\"}}"))
+            };
+            alerts.iter().filter(is).collect::<Vec<_>>()
+        };
+        let (notices, pages) = (of_type("notice"), of_type("page"));
+        assert_eq!((notices.len(), pages.len()), (1, 1), "{storm_type}");
+        assert_eq!(format!("{}Escalated", notices[0].name), pages[0].name);
+        assert_eq!(notices[0].labels["team"], pages[0].labels["team"], "{storm_type}");
+        assert!(pages[0].expr.contains(Threshold::escalation(*storm_type).spec().name), "{storm_type}");
+    }
+    for indicator in Indicator::ALL {
+        let shown = format!("cache_storm_indicator{{indicator=\"{indicator}\"}}");
+        assert!(alerts.iter().any(|rule| rule.expr.contains(&shown)), "{indicator} has no alert");
+    }
+}
+
+#[test]
+fn expressions_name_what_exists() {
+    let rules = rules();
+    let recorded: BTreeSet<&str> = rules.iter().filter(|rule| !rule.alert).map(|rule| rule.name.as_str()).collect();
+    let mut families: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for family in table::families() {
+        let labels: Vec<&str> = family.scope.labels().iter().chain(family.labels).copied().collect();
+        let histogram = if family.kind == table::Kind::Histogram { &["_sum", "_count", "_bucket"][..] } else { &[""] };
+        for suffix in histogram {
+            families.insert(format!("{}{suffix}", family.name), labels.clone());
+        }
+    }
+    let mut faults = Vec::new();
+    for rule in &rules {
+        for (metric, selector) in metrics(&rule.expr) {
+            let known = families.get(&metric);
+            if known.is_none() && !recorded.contains(metric.as_str()) && !FOREIGN.contains(&metric.as_str()) {
+                faults.push(format!("{}: nobody exports {metric}", rule.name));
+            }
+            for (label, value) in selector {
+                let target = TARGET_LABELS.contains(&label.as_str());
+                if !target && !known.is_some_and(|labels| labels.contains(&label.as_str())) {
+                    faults.push(format!("{}: {metric} has no label {label}", rule.name));
+                }
+                let exists = match label.as_str() {
+                    "threshold" => Threshold::from_name(&value).is_some(),
+                    "storm_type" => StormType::from_name(&value).is_some(),
+                    "indicator" => Indicator::from_name(&value).is_some(),
+                    _ => true,
+                };
+                if !exists {
+                    faults.push(format!("{}: there is no {label} {value}", rule.name));
+                }
+            }
+        }
+        for label in grouping(&rule.expr) {
+            let ours = ["cache", "cache_node", "storm_type", "threshold"].contains(&label.as_str());
+            if !ours && !TARGET_LABELS.contains(&label.as_str()) {
+                faults.push(format!("{}: groups by {label}", rule.name));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
+    let alerts: BTreeSet<String> = alerts().into_iter().map(|rule| rule.name).collect();
+    let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let pages: BTreeSet<String> =
+        files("docs/runbooks", "md").iter().map(stem).filter(|name| name != "README").collect();
+    assert_eq!(alerts, pages);
+    let steps = ["Scope", "First three minutes", "Analysis", "Recovery", "Validation", "Prevention", "Escalation"];
+    for page in &pages {
+        let text = std::fs::read_to_string(root().join(format!("docs/runbooks/{page}.md"))).unwrap();
+        assert!(text.starts_with(&format!("# {page}\n")), "{page}: title");
+        let mut rest = text.as_str();
+        for step in steps {
+            let (_, after) = rest.split_once(&format!("\n## {step}\n")).unwrap_or_else(|| panic!("{page}: no {step}"));
+            rest = after;
+        }
+        for metric in text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .flat_map(words)
+            .filter(|word| word.starts_with("cache_storm_") && !word.contains(':'))
+        {
+            let base = ["_sum", "_count", "_bucket"].iter().find_map(|end| metric.strip_suffix(end)).unwrap_or(metric);
+            let known = table::families().any(|family| family.name == metric || family.name == base);
+            assert!(known, "{page} names {metric}");
+        }
+    }
+}
+
+#[test]
+fn queries_in_runbooks_can_be_pasted() {
+    let mut rules = "groups:\n  - name: runbooks\n    rules:\n".to_owned();
+    for page in files("docs/runbooks", "md") {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let blocks = text.split("```promql\n").skip(1).filter_map(|rest| rest.split("```").next());
+        for (number, query) in blocks.flat_map(str::lines).enumerate() {
+            let name = page.file_stem().unwrap().to_str().unwrap();
+            writeln!(rules, "      - record: {name}:{number}\n        expr: |\n          {query}").unwrap();
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runbooks.yml");
+    std::fs::write(&file, rules).unwrap();
+    run(Command::new("promtool").args(["check", "rules", "--lint=none"]).arg(file));
+}
+
+#[test]
+fn every_alert_is_tried_in_every_scenario() {
+    let tests: Vec<String> =
+        files("alerts/tests", "yml").iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let mut tried: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for test in &tests {
+        for group in test.split("  - name: ").skip(1) {
+            let title = group.lines().next().unwrap().trim_matches('"');
+            let expected = group.split("alertname=\"").skip(1).filter_map(|rest| rest.split('"').next());
+            if let Some(scenario) = SCENARIOS.iter().find(|scenario| title.starts_with(**scenario)) {
+                tried.entry(scenario).or_default().extend(expected);
+            }
+        }
+        for scenario in SCENARIOS {
+            let told =
+                |line: &str| line.trim_start().trim_start_matches("- name: ").trim_matches('"').starts_with(scenario);
+            assert!(
+                test.lines().any(told),
+                "a test file has no scenario {scenario}:\n{}",
+                test.lines().next().unwrap()
+            );
+        }
+    }
+    // In the quiet and the brief ones nothing is expected, so no name stands there.
+    let mut faults = Vec::new();
+    for rule in alerts() {
+        let fires = |scenario: &&str| tried[*scenario].contains(rule.name.as_str());
+        let missing = ["firing", "boundary", "HA pair", "two shards"].into_iter().filter(|scenario| !fires(scenario));
+        faults.extend(missing.map(|scenario| format!("{}: does not fire in any group {scenario}", rule.name)));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files of a folder with that ending, sorted.
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(folder)).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == ending));
+    files.sort();
+    files
+}
+
+fn rule_files() -> Vec<PathBuf> {
+    files("alerts", "yml")
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; see tests/install-tools.sh"));
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{command:?}:\n{said}");
+}
+
+fn alerts() -> Vec<Rule> {
+    rules().into_iter().filter(|rule| rule.alert).collect()
+}
+
+/// Every rule of every file: a rule starts with `- alert:` or `- record:`, its keys stand at eight blanks, the keys of
+/// labels and annotations at ten, and what stands deeper belongs to the key before it.
+fn rules() -> Vec<Rule> {
+    let mut rules: Vec<Rule> = Vec::new();
+    for file in rule_files() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (mut section, mut key) = (String::new(), String::new());
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let depth = line.len() - line.trim_start().len();
+            let line = line.trim();
+            if let Some((kind, name)) = line.strip_prefix("- ").and_then(|start| start.split_once(": "))
+                && ["alert", "record"].contains(&kind)
+            {
+                rules.push(Rule { name: name.to_owned(), alert: kind == "alert", ..Rule::default() });
+                continue;
+            }
+            let Some(rule) = rules.last_mut() else { continue };
+            let (name, value) = line.split_once(':').unwrap_or_default();
+            let value = value.trim().trim_start_matches(">-").trim_start_matches('|').trim_matches('"');
+            match (depth, section.as_str()) {
+                (8, _) => {
+                    name.clone_into(&mut section);
+                    if name == "expr" {
+                        value.clone_into(&mut rule.expr);
+                    }
+                }
+                (10, "labels") => drop(rule.labels.insert(name.to_owned(), value.to_owned())),
+                (10, "annotations") => {
+                    name.clone_into(&mut key);
+                    rule.annotations.insert(key.clone(), value.to_owned());
+                }
+                (10.., "annotations") => {
+                    let text = rule.annotations.entry(key.clone()).or_default();
+                    text.push_str(line);
+                    text.push(' ');
+                }
+                (10.., "expr") => {
+                    rule.expr.push_str(line);
+                    rule.expr.push(' ');
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(rules.len() > 50, "the rule files are written in another way now");
+    rules
+}
+
+/// Identifiers of the text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|character: char| !(character.is_ascii_alphanumeric() || matches!(character, '_' | ':')))
+        .filter(|word| word.starts_with(|first: char| first.is_ascii_alphabetic()))
+}
+
+/// The metrics of an expression, each with the labels it selects by.
+fn metrics(expr: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let operators = ["and", "or", "unless", "bool", "offset"];
+    let mut found = Vec::new();
+    let mut rest = without_groupings(expr);
+    while let Some(at) = rest.find(|character: char| character.is_ascii_alphanumeric() || character == '_') {
+        rest.drain(..at);
+        let part = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':' | '.');
+        let end = rest.find(|character| !part(character)).unwrap_or(rest.len());
+        let name: String = rest.drain(..end).collect();
+        let selector = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((selector, after)) => {
+                let selector = selector.split(',').filter_map(|matcher| {
+                    let (label, value) = matcher.split_once('=')?;
+                    let label = label.trim().trim_end_matches('!');
+                    Some((label.to_owned(), value.trim_matches(['~', '"']).to_owned()))
+                });
+                let selector = selector.collect();
+                rest = after.to_owned();
+                selector
+            }
+            None => Vec::new(),
+        };
+        let number = name.starts_with(|first: char| first.is_ascii_digit());
+        if !number && !operators.contains(&name.as_str()) && !rest.trim_start().starts_with('(') {
+            found.push((name, selector));
+        }
+    }
+    found
+}
+
+/// Labels that an expression groups or matches by.
+fn grouping(expr: &str) -> Vec<String> {
+    let lists = ["by (", "on ("].into_iter().flat_map(|word| expr.split(word).skip(1));
+    lists.flat_map(|rest| words(rest.split(')').next().unwrap_or_default())).map(str::to_owned).collect()
+}
+
+/// The expression without its lists of labels and without its ranges.
+fn without_groupings(expr: &str) -> String {
+    let mut text = expr.to_owned();
+    for (open, close) in [("by (", ')'), ("on (", ')'), ("group_left (", ')'), ("[", ']'), ("offset ", ' ')] {
+        while let Some(at) = text.find(open) {
+            let end = text[at..].find(close).map_or(text.len(), |end| at + end + 1);
+            text.replace_range(at..end, " ");
+        }
+    }
+    text
+}
+
+#[test]
+fn names_are_found_in_expressions() {
+    let expr =
+        "max by (cache) (a_total{x=\"low\", y!=\"1\"} > bool on (cache) group_left () (rate(b:c[5m] offset 7d))) * 2";
+    let found = metrics(expr);
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a_total", "b:c"]);
+    assert_eq!(found[0].1, [("x".to_owned(), "low".to_owned()), ("y".to_owned(), "1".to_owned())]);
+    assert_eq!(grouping(expr), ["cache", "cache"]);
+}
