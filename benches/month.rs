@@ -169,14 +169,15 @@ impl Node {
     fn new(cache: usize, index: usize, hit_ratio: f64, random: &mut StdRng) -> Self {
         // Three masters; the last two nodes are replicas that are read as well.
         let role = if index < 3 { Role::Master } else { Role::Replica };
+        let hit_ratio = hit_ratio + (1.0 - hit_ratio) * random.random_range(-0.1..0.1);
         let sample = Sample {
             run_id: Some(Arc::from(format!("{cache}-{index}"))),
             replid: Some(Arc::from(format!("{cache}-{}", index % 3))),
             role: Some(role),
             uptime_seconds: Some(1e6),
             keys: Some(KEYS),
-            hits: Some(10_000_000),
-            misses: Some(1_000_000),
+            hits: Some((1e7 * hit_ratio) as u64),
+            misses: Some((1e7 * (1.0 - hit_ratio)) as u64),
             expired: Some(0),
             evicted: Some(0),
             commands: Some(0),
@@ -199,7 +200,7 @@ impl Node {
             name: NodeName::from(format!("cache-{cache}-{index}:6379")),
             sample,
             weight: random.random_range(0.6..1.5),
-            hit_ratio: hit_ratio + (1.0 - hit_ratio) * random.random_range(-0.1..0.1),
+            hit_ratio,
             wandering: 0.0,
             drift: 0.0,
             next_oddity: random.random_range(0.0..10.0) * DAY,

@@ -137,7 +137,7 @@ fn evidence(
     let balance = &storm.balance;
     let excess = balance.excess(node.subject.baseline.summary());
     let some = |value: f64| Some(value).filter(|value| *value > 0.0);
-    let mut found = Evidence::new();
+    let mut found = Evidence::with_capacity(16);
     note(&mut found, "hit_ratio", signals.hit_ratio);
     note(&mut found, "hit_ratio_expected", reference.map(|reference| reference.hit_ratio));
     note(&mut found, "hit_ratio_zscore", signals.hit_ratio_zscore);

@@ -130,12 +130,12 @@ pub(crate) fn of_window(
 
     // A node that lives near the floor is no storm for dipping under it: it must have fallen from well above.
     let from_above = reference.hit_ratio >= low + 0.10 || fall.drop >= 0.10;
-    let declined = reference.long.is_some_and(|long| {
-        let from_long = Fall::of(ratio, stats.lookups, &Reference { hit_ratio: long, ..*reference });
-        // The long fall is beyond doubt, so the crossing itself needs no margin: a bound on top of it
-        // would announce a slow decline minutes after it has crossed.
-        long >= low + 0.10 && ratio < low && from_long.z >= 4.0
-    });
+    // Where the fall from the long baseline is beyond doubt, crossing a line needs no margin: a bound on top of it
+    // would announce a slow decline minutes after it has crossed.
+    let long = reference
+        .long
+        .filter(|long| Fall::of(ratio, stats.lookups, &Reference { hit_ratio: *long, ..*reference }).z >= 4.0);
+    let declined = long.is_some_and(|long| long >= low + 0.10 && ratio < low);
     found.insert_if((upper < low && fall.z >= 4.0 && from_above) || declined, Indicator::LowHitRatio);
 
     let loaded = stats.commands > thresholds.get(Threshold::HighLoadCommandsPerSecond);
@@ -143,11 +143,13 @@ pub(crate) fn of_window(
     found.insert_if(loaded && poor, Indicator::HighLoadPoorHitRatio);
 
     let full = memory_used_ratio.is_some_and(|used| used > thresholds.get(Threshold::MemoryPressureRatio));
-    found.insert_if(full && stats.evicted > 0.0 && fall.drop >= 0.05 && fall.z >= 3.0, Indicator::MemoryPressure);
+    // A full cache evicts all its life: evictions are no second witness, the fall itself must be certain.
+    let pressed = stats.evicted > 0.0 && fall.drop >= 0.05 && fall.z >= 4.0;
+    found.insert_if(full && pressed, Indicator::MemoryPressure);
 
     let kept = 1.0 - thresholds.get(Threshold::HitRatioDrop);
     let fell = fall.z >= 4.0 && (ratio < kept * reference.hit_ratio || fall.drop >= 0.10);
-    found.insert_if(fell || reference.long.is_some_and(|long| ratio < kept * long), Indicator::HitRatioDrop);
+    found.insert_if(fell || long.is_some_and(|long| ratio < kept * long), Indicator::HitRatioDrop);
 
     let multiplied = reference.own.is_some_and(|own| extra_misses_where_multiplied(stats, &own).is_some());
     found.insert_if(multiplied && extra_misses >= EXTRA_MISSES_MIN, Indicator::MissAmplification);
@@ -241,6 +243,26 @@ mod tests {
         // Too few lookups to be sure.
         check(0.75, 200.0, 0.90, &[]);
         check(0.55, 60_000.0, 0.90, &[Indicator::HighLoadPoorHitRatio, Indicator::HitRatioDrop]);
+    }
+
+    #[test]
+    fn a_thin_node_that_lives_low_does_not_fall_by_chance() {
+        let long = Reference { long: Some(0.36), sigma: 0.07, ..reference(0.39) };
+        let found = of_window(&stats(0.17, 400.0), None, &long, 0.0, &Thresholds::default());
+        assert!(found.is_empty(), "{:?}: under half of the long baseline, not four deviations", found.to_vec());
+        let found =
+            of_window(&stats(0.17, 40_000.0), None, &Reference { sigma: 0.015, ..long }, 0.0, &Thresholds::default());
+        assert!(found.contains(Indicator::HitRatioDrop));
+    }
+
+    #[test]
+    fn a_full_cache_that_evicts_must_fall_for_certain() {
+        let usual = Reference { sigma: 0.02, ..reference(0.9) };
+        let pressed = |evicted: f64, ratio: f64| {
+            let stats = WindowStats { evicted, ..stats(ratio, 6000.0) };
+            of_window(&stats, Some(0.95), &usual, &Thresholds::default()).contains(Indicator::MemoryPressure)
+        };
+        assert_eq!([pressed(20.0, 0.83), pressed(20.0, 0.81), pressed(0.0, 0.81)], [false, true, false]);
     }
 
     #[test]
