@@ -260,7 +260,7 @@ mod tests {
         let usual = Reference { sigma: 0.02, ..reference(0.9) };
         let pressed = |evicted: f64, ratio: f64| {
             let stats = WindowStats { evicted, ..stats(ratio, 6000.0) };
-            of_window(&stats, Some(0.95), &usual, &Thresholds::default()).contains(Indicator::MemoryPressure)
+            of_window(&stats, Some(0.95), &usual, 0.0, &Thresholds::default()).contains(Indicator::MemoryPressure)
         };
         assert_eq!([pressed(20.0, 0.83), pressed(20.0, 0.81), pressed(0.0, 0.81)], [false, true, false]);
     }
