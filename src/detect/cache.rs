@@ -32,7 +32,7 @@ pub struct CacheDetector {
     rounds: u64,
     lead: Lead,
     episodes: Episodes,
-    last: Option<CacheVerdict>,
+    last: Option<Arc<CacheVerdict>>,
 }
 
 /// What every node is judged beside.
@@ -102,9 +102,9 @@ impl CacheDetector {
     /// Judges one round. `now`: the round's time, seconds, larger than at the call before.
     /// Nodes that are not in `round` have left the cache: they are forgotten. `isolated`: the exporter
     /// suspects its own network; the last verdict holds and nothing is learnt.
-    pub fn observe(&mut self, now: f64, isolated: bool, round: Vec<(NodeName, Observation)>) -> CacheVerdict {
+    pub fn observe(&mut self, now: f64, isolated: bool, round: Vec<(NodeName, Observation)>) -> Arc<CacheVerdict> {
         if let (true, Some(last)) = (isolated, &self.last) {
-            return hold(last.clone(), now, &round);
+            return Arc::new(hold(CacheVerdict::clone(last), now, &round));
         }
         self.rounds += 1;
         self.take_in(now, round);
@@ -125,8 +125,8 @@ impl CacheDetector {
         let mut verdict = conclude::cache_verdict(now, judged, &self.settings);
         verdict.verdict.leading_type =
             self.lead.follow(now, &verdict.verdict.storm_types, verdict.verdict.affected_nodes == 0, &self.durations);
-        let verdict = self.episodes.follow(verdict, ended, &self.durations);
-        self.last = Some(verdict.clone());
+        let verdict = Arc::new(self.episodes.follow(verdict, ended, &self.durations));
+        self.last = Some(Arc::clone(&verdict));
         verdict
     }
 

@@ -53,7 +53,7 @@ pub(super) struct Shared {
 /// Judges a cache's rounds: settings in force, time, isolated, what was seen. A function, so that a
 /// test can put a judge of its own between collecting and publishing.
 pub(super) type Judge =
-    Box<dyn FnMut(&Settings, f64, bool, Vec<(NodeName, Observation)>) -> (CacheVerdict, Arc<[Episode]>) + Send>;
+    Box<dyn FnMut(&Settings, f64, bool, Vec<(NodeName, Observation)>) -> (Arc<CacheVerdict>, Arc<[Episode]>) + Send>;
 
 /// What a cache's task begins with: its judge, and what has been counted of the episodes it knows.
 pub(super) type Beginning = (Judge, Tally);
@@ -143,14 +143,14 @@ impl Cache {
         publisher.publish(self.snapshot(verdict, episodes));
     }
 
-    fn snapshot(&self, verdict: CacheVerdict, episodes: Arc<[Episode]>) -> CacheSnapshot {
+    fn snapshot(&self, verdict: Arc<CacheVerdict>, episodes: Arc<[Episode]>) -> CacheSnapshot {
         let CacheConfig { name, thresholds, .. } = &*self.plan.cache;
         CacheSnapshot {
             cache: name.clone(),
             time_unix: wall_unix_seconds(),
             detector_to_unix: self.shared.clock.to_unix(),
             thresholds: Arc::clone(thresholds),
-            verdict: Arc::new(verdict),
+            verdict,
             episodes,
             episodes_total: self.tally.episodes_total,
             detection_delay_seconds: self.tally.detection_delay_seconds.clone(),

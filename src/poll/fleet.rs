@@ -226,7 +226,7 @@ mod tests {
         let mut rounds = 0;
         let judge: Judge = Box::new(move |_, now, isolated, _| {
             rounds += 1;
-            (verdict(now, isolated, rounds), Arc::default())
+            (Arc::new(verdict(now, isolated, rounds)), Arc::default())
         });
         (judge, Default::default())
     }

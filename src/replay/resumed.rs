@@ -2,6 +2,7 @@
 //! at every third round.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::*;
 use crate::detect::settings::Timing;
@@ -11,7 +12,7 @@ use crate::detect::{CacheDetector, CacheState};
 const TRACES: &str = "tests/fixtures/traces";
 
 /// Verdicts on the rounds from `first` on, and the episodes at the end.
-fn go_on(mut detector: CacheDetector, rounds: &[Round], first: usize) -> (Vec<CacheVerdict>, Vec<Episode>) {
+fn go_on(mut detector: CacheDetector, rounds: &[Round], first: usize) -> (Vec<Arc<CacheVerdict>>, Vec<Episode>) {
     let verdicts = rounds[first..].iter().map(|(t, nodes)| detector.observe(*t, false, nodes.clone())).collect();
     (verdicts, detector.episodes().to_vec())
 }

@@ -23,7 +23,7 @@ pub struct CacheState {
     rounds: u64,
     lead: Lead,
     episodes: Vec<Episode>,
-    last: Option<CacheVerdict>,
+    last: Option<Arc<CacheVerdict>>,
 }
 
 impl CacheState {
@@ -125,17 +125,17 @@ mod tests {
             self.server.uptime_seconds = self.server.uptime_seconds.map(|uptime| uptime + seconds);
         }
 
-        fn poll(&mut self) -> CacheVerdict {
+        fn poll(&mut self) -> Arc<CacheVerdict> {
             self.pass(POLL);
             self.look()
         }
 
-        fn look(&mut self) -> CacheVerdict {
+        fn look(&mut self) -> Arc<CacheVerdict> {
             let up = Observation::Up { sample: Box::new(self.server.clone()), hot_key: None };
             self.detector.observe(self.now, false, vec![("n0".into(), up)])
         }
 
-        fn fail(&mut self) -> CacheVerdict {
+        fn fail(&mut self) -> Arc<CacheVerdict> {
             self.pass(POLL);
             let down = Observation::Down(FailureReason::Refused);
             self.detector.observe(self.now, false, vec![("n0".into(), down)])

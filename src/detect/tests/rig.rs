@@ -135,7 +135,7 @@ impl Rig {
         Self { poll: settings.poll_interval, detector: CacheDetector::new(settings), servers, now: 1e6 }
     }
 
-    pub(super) fn round(&mut self) -> CacheVerdict {
+    pub(super) fn round(&mut self) -> Arc<CacheVerdict> {
         self.now += self.poll;
         let poll = self.poll;
         let observe = |server: &mut Server| {
@@ -151,7 +151,7 @@ impl Rig {
     }
 
     /// Rounds for so many seconds; the last verdict.
-    pub(super) fn run(&mut self, seconds: f64) -> CacheVerdict {
+    pub(super) fn run(&mut self, seconds: f64) -> Arc<CacheVerdict> {
         let mut verdict = self.round();
         for _ in 1..(seconds / self.poll).round() as usize {
             verdict = self.round();
@@ -160,7 +160,7 @@ impl Rig {
     }
 
     /// Rounds until `condition` holds; panics after `seconds`.
-    pub(super) fn until(&mut self, seconds: f64, condition: impl Fn(&CacheVerdict) -> bool) -> CacheVerdict {
+    pub(super) fn until(&mut self, seconds: f64, condition: impl Fn(&CacheVerdict) -> bool) -> Arc<CacheVerdict> {
         let end = self.now + seconds;
         let mut verdict = self.round();
         while !condition(&verdict) {
