@@ -15,30 +15,18 @@ async fn a_stopped_node_costs_neither_the_rounds_nor_the_scrapes_their_pace() {
     let nodes = Redis::fleet(50, &[]).await;
     let exporter = Exporter::serve(&config(&nodes, "interval: 1s, timeout: 800ms", ""), &[]).await;
     let stopped = nodes[17].node();
+    let (_, before) = scrape_for(&exporter, 4 * INTERVAL).await;
     nodes[17].signal("STOP");
-
-    let start = Instant::now();
-    let (mut rounds, mut answers) = (Vec::new(), Vec::new());
-    while start.elapsed() < 12 * INTERVAL {
-        let asked = Instant::now();
-        let metrics = exporter.metrics().await;
-        answers.push(asked.elapsed());
-        let round = metrics.sample("cache_storm_last_round_timestamp_seconds", &[("cache", "main")]).unwrap();
-        if rounds.last() != Some(&round) {
-            rounds.push(round);
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
+    let (rounds, answers) = scrape_for(&exporter, 12 * INTERVAL).await;
 
     assert!(rounds.len() >= 11, "rounds closed in twelve intervals: {rounds:?}");
     // A closing round may come as late as its deadline, so two of them lie apart an interval and a timeout at most.
     assert!(rounds.windows(2).all(|pair| pair[1] - pair[0] < 1.9), "{rounds:?}");
-    answers.sort();
-    let (typical, slowest) = (answers[answers.len() * 95 / 100], answers[answers.len() - 1]);
-    // The bar is 50 ms. The slowest of all gets more, for a test machine pauses too; an answer that
-    // waited for the hung node would take its 800 ms.
-    assert!(typical < Duration::from_millis(50), "95 % of the scrapes within {typical:?}");
-    assert!(slowest < Duration::from_millis(250), "slowest scrape {slowest:?}");
+    // The bar is 50 ms; a busy test machine shows in the scrapes before, and they then are the yardstick. Answers
+    // that waited for the hung node would be spread over its 800 ms.
+    let (usual, typical) = (most(before), most(answers));
+    let limit = Duration::from_millis(50).max(2 * usual);
+    assert!(typical < limit, "95 % of the scrapes within {typical:?}, before the hang within {usual:?}");
 
     let metrics = exporter.metrics().await;
     assert_eq!(exporter.node_report(&stopped).await["down_reason"], "timeout");
@@ -52,4 +40,27 @@ async fn a_stopped_node_costs_neither_the_rounds_nor_the_scrapes_their_pace() {
         exporter.metrics().await.node("cache_storm_node_up", &stopped) == Some(1.0)
     })
     .await;
+}
+
+/// Scrapes every 50 ms: when rounds closed, and how long each answer took.
+async fn scrape_for(exporter: &Exporter, span: Duration) -> (Vec<f64>, Vec<Duration>) {
+    let start = Instant::now();
+    let (mut rounds, mut answers) = (Vec::new(), Vec::new());
+    while start.elapsed() < span {
+        let asked = Instant::now();
+        let metrics = exporter.metrics().await;
+        answers.push(asked.elapsed());
+        let round = metrics.sample("cache_storm_last_round_timestamp_seconds", &[("cache", "main")]).unwrap();
+        if rounds.last() != Some(&round) {
+            rounds.push(round);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    (rounds, answers)
+}
+
+/// What 95 % of the answers stayed within.
+fn most(mut answers: Vec<Duration>) -> Duration {
+    answers.sort();
+    answers[answers.len() * 95 / 100]
 }
