@@ -114,6 +114,7 @@ impl Plan {
                 accesses: hot.then(|| seen.bins.clone()),
                 sentinel,
             };
+            file.parent().map_or(Ok(()), std::fs::create_dir_all).expect("the folder of recordings can be made");
             recording.write(file).expect("the recording can be written");
         }
         seen
