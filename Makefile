@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-rules test-newer lint bench month lab lab-smoke audit fuzz
+.PHONY: help demo run stack test test-rules test-newer lint bench month lab lab-smoke audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -10,6 +10,10 @@ demo: ## a simulated fleet with storms, no Redis needed: http://localhost:9736
 
 run: ## serve with defaults: redis://127.0.0.1:6379; CONFIG=file for your own
 	cargo run --locked -- serve $(if $(CONFIG),--config $(CONFIG))
+
+stack: ## Redis fleet, exporter, Prometheus, Alertmanager on this machine (ports: deploy/stack.sh)
+	tests/install-tools.sh
+	deploy/stack.sh
 
 test: ## every test; installs what they need on Debian and Ubuntu
 	tests/install-tools.sh

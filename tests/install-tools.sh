@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
-# Makes sure that the programs the tests start are there: redis-server, promtool (package prometheus) and amtool
-# (package prometheus-alertmanager).
+# Makes sure that the programs the tests start are there: redis-server, prometheus and promtool (package prometheus),
+# prometheus-alertmanager and amtool (package prometheus-alertmanager).
 # Installs them by apt-get where that is possible; elsewhere says what is missing and fails.
 set -euo pipefail
 
+# Whether all of these programs are there.
+has() {
+  local program
+  for program in "$@"; do
+    command -v "$program" >/dev/null || return 1
+  done
+}
+
 packages=()
-command -v redis-server >/dev/null || packages+=(redis-server)
-command -v promtool >/dev/null || packages+=(prometheus)
-command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
+has redis-server redis-cli || packages+=(redis-server)
+has prometheus promtool || packages+=(prometheus)
+has prometheus-alertmanager amtool || packages+=(prometheus-alertmanager)
 [[ ${#packages[@]} -eq 0 ]] && exit 0
 
 sudo=()
@@ -15,8 +23,8 @@ if [[ $EUID -ne 0 ]]; then
   sudo=(sudo)
 fi
 if ! command -v apt-get >/dev/null || ! command -v "${sudo[0]:-true}" >/dev/null; then
-  echo "The tests need redis-server, promtool and amtool; missing here: ${packages[*]}." >&2
-  echo "Install them by your system's package manager and try again (promtool is part of Prometheus, amtool of Alertmanager)." >&2
+  echo "The tests need Redis, Prometheus and Alertmanager with their tools; missing here: ${packages[*]}." >&2
+  echo "Install them by your system's package manager and try again (Debian calls alertmanager prometheus-alertmanager)." >&2
   exit 1
 fi
 

@@ -78,18 +78,7 @@ impl Exporter {
 
     /// GET: status and body. Panics when nobody answers within ten seconds.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let exchange = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-            // HTTP/1.0: the body ends with the connection, never in chunks.
-            stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            std::io::Result::Ok(answer)
-        };
-        let answer = tokio::time::timeout(Duration::from_secs(10), exchange).await.expect("an answer").unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a complete answer");
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-        (status, body.to_owned())
+        get(self.port, path).await
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
@@ -165,6 +154,22 @@ pub(crate) async fn run(config: &str, arguments: &[&str], env: &[(&str, &str)]) 
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let text = [output.stdout, output.stderr].concat();
     Outcome { code: output.status.code(), output: String::from_utf8_lossy(&text).into_owned() }
+}
+
+/// GET of a server on this machine: status and body. Panics when nobody answers within ten seconds.
+pub(crate) async fn get(port: u16, path: &str) -> (u16, String) {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        // HTTP/1.0: the body ends with the connection, never in chunks.
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(10), exchange).await.expect("an answer").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a complete answer");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
+    (status, body.to_owned())
 }
 
 /// Sends a signal by the shell's own `kill`: std has none, and this needs no further package.

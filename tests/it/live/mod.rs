@@ -5,6 +5,7 @@
 mod demo;
 mod hang;
 mod hotkeys;
+mod pager;
 mod quiet;
 mod reload;
 mod restart;
