@@ -373,6 +373,6 @@ mod tests {
         until("the poll is under way", || !server.commands().is_empty()).await;
         let begun = Instant::now();
         fleet.stop().await;
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     async fn collect(nodes: &mut Nodes) -> Collected {
-        nodes.collect(&"cache".into(), &TlsStore::default(), Duration::from_millis(500)).await
+        nodes.collect(&"cache".into(), &TlsStore::default(), Duration::from_secs(2)).await
     }
 
     #[tokio::test]
@@ -176,7 +176,7 @@ mod tests {
         let mut nodes = Nodes::new(&config(vec![hung.endpoint(), well.endpoint(), gone.clone()]));
         let collected = collect(&mut nodes).await;
         let elapsed = begun.elapsed();
-        assert!((Duration::from_millis(450)..Duration::from_millis(1500)).contains(&elapsed), "{elapsed:?}");
+        assert!((Duration::from_millis(1900)..Duration::from_secs(6)).contains(&elapsed), "{elapsed:?}");
         assert!(collected.observations.is_sorted_by_key(|(node, _)| node.clone()));
         let of = |endpoint: &Endpoint| {
             let found = collected.observations.iter().find(|(node, _)| *node == endpoint.node);

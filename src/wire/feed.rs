@@ -156,7 +156,7 @@ mod tests {
         let begun = Instant::now();
         let (seen, _) = watch(format!("+OK\r\n{LINE}+17").into(), FeedEnd::ByUs).await;
         assert_eq!(seen.unwrap().len(), 2);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         let (seen, _) = watch(Vec::new(), FeedEnd::ByUs).await;
         assert_eq!(seen.unwrap_err().reason, FailureReason::Timeout);
     }
