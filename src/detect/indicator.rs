@@ -172,11 +172,7 @@ pub(crate) fn extra_misses_where_multiplied(stats: &WindowStats, own: &Summary) 
 /// The last poll alone fell by ten points beyond doubt. A small cache refills within the window and never pulls its
 /// mean down by as much; that a second poll in a row says the same is what confirmation asks for.
 pub(crate) fn fell_at_once(last: &WindowStats, reference: &Reference) -> bool {
-    last.lookups >= 50.0
-        && last.hit_ratio.is_some_and(|ratio| {
-            let fall = Fall::of(ratio, last.lookups, reference);
-            fall.drop >= 0.10 && fall.z >= 4.0
-        })
+    fell(last, reference, 50.0, Fall { drop: 0.10, z: 4.0 })
 }
 
 /// More than half of the ratio is gone, over enough lookups that waiting for a second poll would only cost time.
@@ -191,19 +187,20 @@ pub(crate) fn collapsed(stats: &WindowStats, reference: &Reference, thresholds: 
 /// The last poll alone lies 30 points under its reference. Where the whole window has fallen already, that is
 /// the second look that confirmation asks for: it is no blip, and half a minute's mean only lags behind it.
 pub(crate) fn collapsing(last: &WindowStats, reference: &Reference) -> bool {
-    last.lookups >= 50.0
-        && last.hit_ratio.is_some_and(|ratio| {
-            let fall = Fall::of(ratio, last.lookups, reference);
-            fall.drop >= 0.30 && fall.z >= 4.0
-        })
+    fell(last, reference, 50.0, Fall { drop: 0.30, z: 4.0 })
 }
 
 /// After a seen cause one poll's fall is enough: small hot caches refill within a poll or two.
 pub(crate) fn fell_after_cause(stats: &WindowStats, reference: &Reference) -> bool {
-    stats.lookups >= 100.0
+    fell(stats, reference, 100.0, Fall { drop: 0.05, z: 2.0 })
+}
+
+/// Over enough lookups, a fall of at least that much.
+fn fell(stats: &WindowStats, reference: &Reference, lookups_min: f64, at_least: Fall) -> bool {
+    stats.lookups >= lookups_min
         && stats.hit_ratio.is_some_and(|ratio| {
             let fall = Fall::of(ratio, stats.lookups, reference);
-            fall.drop >= 0.05 && fall.z >= 2.0
+            fall.drop >= at_least.drop && fall.z >= at_least.z
         })
 }
 

@@ -5,13 +5,7 @@ use std::collections::BTreeMap;
 use crate::detect::verdict::Episode;
 use crate::model::StormType;
 use crate::publish::Histogram;
-
-/// Seconds. From a fast answer on the local network to the largest sensible deadline.
-const POLL_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-/// Seconds. The objective, 120, is a bound.
-const DELAY_BUCKETS: &[f64] = &[5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0];
-/// Seconds. The objective, 600, is a bound.
-const EPISODE_BUCKETS: &[f64] = &[60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0];
+use crate::publish::table::cache::{DETECTION_DELAY_BOUNDS, EPISODE_DURATION_BOUNDS, POLL_DURATION_BOUNDS};
 
 /// An episode is counted this long after its onset, when its type has settled, if it has not ended before.
 const SETTLED_SECONDS: f64 = 90.0;
@@ -38,9 +32,9 @@ struct Counted {
 impl Default for Tally {
     fn default() -> Self {
         Self {
-            poll_duration_seconds: Histogram::new(POLL_BUCKETS),
-            detection_delay_seconds: Histogram::new(DELAY_BUCKETS),
-            episode_duration_seconds: vec![Histogram::new(EPISODE_BUCKETS); StormType::ALL.len()],
+            poll_duration_seconds: Histogram::new(POLL_DURATION_BOUNDS),
+            detection_delay_seconds: Histogram::new(DETECTION_DELAY_BOUNDS),
+            episode_duration_seconds: vec![Histogram::new(EPISODE_DURATION_BOUNDS); StormType::ALL.len()],
             episodes_total: [0; StormType::ALL.len()],
             seen: BTreeMap::new(),
         }
