@@ -1,4 +1,4 @@
-//! One connection to one server: connect, introduce ourselves, ask for `INFO`. The only `redis::`.
+//! One connection to one server: connect, introduce ourselves, ask. The only `redis::`.
 //!
 //! One request is in flight at a time and nothing runs in the background. A connection on which
 //! anything went wrong must be dropped by its owner: after a timeout the late answer is still on
@@ -7,6 +7,7 @@
 mod error;
 mod feed;
 mod limit;
+mod reply;
 mod tls;
 
 use std::future::Future;
@@ -26,9 +27,10 @@ use tokio_util::either::Either;
 use crate::config::{Credentials, Endpoint, TlsOptions};
 use crate::model::{FailureReason, NodeName};
 pub use error::PollError;
-use error::{Fault, presentable};
+use error::{Fault, name, presentable};
 pub use feed::FeedEnd;
 use limit::Limited;
+pub use reply::Reply;
 pub use tls::TlsStore;
 
 /// Name under which operators find us in `CLIENT LIST`.
@@ -37,6 +39,9 @@ const CLIENT_NAME: &str = "cache-storm-exporter";
 /// Largest answer to one poll. INFO with commandstats is 5 to 30 KiB; a server that sends more than
 /// this is not telling us about itself.
 const REPLY_BYTES_MAX: usize = 4 << 20;
+
+/// The command of a poll, for messages.
+const INFO: &[&str] = &["INFO"];
 
 /// Two commands, not one: before 7.0 INFO takes a single section. The default sections come first,
 /// `commandstats` may be refused on its own.
@@ -61,15 +66,6 @@ pub struct InfoReply {
     pub text: Arc<str>,
     /// From sending the question to having the answer.
     pub took: Duration,
-}
-
-/// One reply, as far as we tell them apart.
-#[derive(Debug)]
-enum Reply {
-    Text(String),
-    Texts(Vec<String>),
-    Error { code: String, text: String },
-    Other,
 }
 
 impl Connection {
@@ -109,7 +105,8 @@ impl Connection {
         let replies: Result<[Reply; N], _> = within(deadline, "waiting for CONFIG GET", self.exchange(&request)).await;
         let mut settings = [const { None }; N];
         for (setting, reply) in settings.iter_mut().zip(replies.map_err(|fault| fault.at(&self.node))?) {
-            *setting = setting_text(reply, self.credentials.expose_password()).map_err(|fault| fault.at(&self.node))?;
+            *setting =
+                setting_text(&reply, self.credentials.expose_password()).map_err(|fault| fault.at(&self.node))?;
         }
         Ok(settings)
     }
@@ -121,16 +118,45 @@ impl Connection {
     pub async fn quit(mut self, deadline: Instant) -> Result<(), PollError> {
         let request = redis::cmd("QUIT").get_packed_command();
         let reply = within(deadline, "waiting for QUIT", self.exchange(&request)).await;
-        let refused = |code: &str, text: &str| match code {
-            "NOPERM" => Fault::new(FailureReason::NoPerm, "the user may not QUIT; grant it: ACL SETUSER <user> +quit"),
-            _ => Fault::from_reply(code, text, self.credentials.expose_password()),
-        };
         match reply {
-            Ok([Reply::Error { code, text }]) => Err(refused(&code, &text)),
+            Ok([Reply::Error { code, text }]) => Err(self.refusal(&["QUIT"], &code, &text)),
             Ok(_) => Ok(()),
-            Err(fault) => Err(fault),
+            Err(fault) => Err(fault.at(&self.node)),
         }
-        .map_err(|fault| fault.at(&self.node))
+    }
+
+    /// Sends commands in one write and reads one reply to each, in order; refusals are among them. After an error
+    /// the connection is of no more use.
+    ///
+    /// # Errors
+    /// `timeout` at the deadline, `too_large` past 4 MiB for all replies together, `protocol` and `io` for what is
+    /// no answer at all.
+    pub async fn ask(&mut self, commands: &[&[&str]], deadline: Instant) -> Result<Vec<Reply>, PollError> {
+        let request: Vec<u8> = commands.iter().flat_map(|words| packed(words)).collect();
+        let mut replies = vec![Reply::Null; commands.len()];
+        let doing = format!("waiting for {}", name(commands.first().copied().unwrap_or_default()));
+        let password = self.credentials.expose_password();
+        let answered = within(deadline, &doing, exchange(&mut self.stream, &request, &mut replies, password)).await;
+        answered.map(|()| replies).map_err(|fault| fault.at(&self.node))
+    }
+
+    /// Sends one command; its reply, unless that is a refusal.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`], and as [`Connection::refusal`] for a reply that is an error.
+    pub async fn call(&mut self, command: &[&str], deadline: Instant) -> Result<Reply, PollError> {
+        match self.ask(&[command], deadline).await?.pop() {
+            Some(Reply::Error { code, text }) => Err(self.refusal(command, &code, &text)),
+            Some(reply) => Ok(reply),
+            None => Ok(Reply::Null),
+        }
+    }
+
+    /// What the refusal of a command means: `noperm` says what to grant; `protocol` is a refusal that has no other
+    /// meaning, such as a command that the server does not know.
+    #[must_use]
+    pub fn refusal(&self, command: &[&str], code: &str, text: &str) -> PollError {
+        Fault::from_reply(command, code, text, self.credentials.expose_password()).at(&self.node)
     }
 
     async fn open_faulty(endpoint: &Endpoint, tls: &TlsStore, deadline: Instant) -> Result<Self, Fault> {
@@ -162,22 +188,24 @@ impl Connection {
     }
 
     async fn exchange<const N: usize>(&mut self, request: &[u8]) -> Result<[Reply; N], Fault> {
-        exchange(&mut self.stream, request, self.credentials.expose_password()).await
+        let mut replies = [const { Reply::Null }; N];
+        exchange(&mut self.stream, request, &mut replies, self.credentials.expose_password()).await?;
+        Ok(replies)
     }
 }
 
-/// Sends `request` and reads its `N` replies.
-async fn exchange<const N: usize>(
+/// Sends `request` and reads a reply into each of `replies`.
+async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     request: &[u8],
+    replies: &mut [Reply],
     password: Option<&str>,
-) -> Result<[Reply; N], Fault> {
+) -> Result<(), Fault> {
     // A server without room says so and hangs up: its words may lie in our buffer although the
     // write fails, so they are read in any case.
     let unsent = write(stream, request).await.err();
     let mut limited = Limited::new(stream, REPLY_BYTES_MAX);
     let mut decoder = Default::default();
-    let mut replies = [const { Reply::Other }; N];
     for (index, reply) in replies.iter_mut().enumerate() {
         *reply = match redis::parse_redis_value_async(&mut decoder, &mut limited).await {
             Ok(value) => Reply::from(value),
@@ -193,7 +221,7 @@ async fn exchange<const N: usize>(
         };
         // Nothing more is coming: the server refused the connection, not the command.
         if let (0, Reply::Error { code, text }) = (index, &*reply)
-            && let fault = Fault::from_reply(code, text, password)
+            && let fault = Fault::from_reply(INFO, code, text, password)
             && (fault.reason == FailureReason::MaxClients || code == "DENIED")
         {
             return Err(fault);
@@ -202,44 +230,46 @@ async fn exchange<const N: usize>(
     if !decoder.buffer().is_empty() {
         return Err(Fault::new(FailureReason::Protocol, "the server sent more than it was asked for"));
     }
-    Ok(replies)
+    Ok(())
 }
 
 impl From<redis::Value> for Reply {
+    /// Recursion is as deep as the parser lets a reply be: 100 levels.
     fn from(value: redis::Value) -> Self {
+        use redis::Value;
+        let list = |values: Vec<Value>| Self::Array(values.into_iter().map(Self::from).collect());
         match value {
-            redis::Value::BulkString(bytes) => Self::Text(
+            Value::Int(number) => Self::Integer(number),
+            Value::BulkString(bytes) => Self::Text(
                 String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
             ),
-            redis::Value::SimpleString(text) | redis::Value::VerbatimString { text, .. } => Self::Text(text),
-            redis::Value::ServerError(error) => {
+            Value::SimpleString(text) | Value::VerbatimString { text, .. } => Self::Text(text),
+            Value::Okay => Self::Text("OK".to_owned()),
+            Value::Array(values) | Value::Set(values) => list(values),
+            Value::Map(pairs) => list(pairs.into_iter().flat_map(|(key, value)| [key, value]).collect()),
+            Value::ServerError(error) => {
                 Self::Error { code: error.code().to_owned(), text: error.details().unwrap_or_default().to_owned() }
             }
-            redis::Value::Array(values) => Self::Texts(
-                values
-                    .into_iter()
-                    .filter_map(|value| match Self::from(value) {
-                        Self::Text(text) => Some(text),
-                        _ => None,
-                    })
-                    .collect(),
-            ),
-            _ => Self::Other,
+            _ => Self::Null,
         }
     }
 }
 
+/// A command as sent.
+fn packed(words: &[&str]) -> Vec<u8> {
+    let mut command = redis::Cmd::new();
+    for word in words {
+        command.arg(word);
+    }
+    command.get_packed_command()
+}
+
 /// The value in the reply to `CONFIG GET` of one name: name and value, or nothing.
-fn setting_text(reply: Reply, password: Option<&str>) -> Result<Option<String>, Fault> {
+fn setting_text(reply: &Reply, password: Option<&str>) -> Result<Option<String>, Fault> {
     match reply {
-        Reply::Texts(texts) => Ok(texts.into_iter().nth(1)),
-        Reply::Error { code, .. } if code == "NOPERM" => {
-            Err(Fault::new(FailureReason::NoPerm, "the user may not read settings; grant it: +config|get"))
-        }
-        Reply::Error { code, text } => Err(Fault::from_reply(&code, &text, password)),
-        Reply::Text(_) | Reply::Other => {
-            Err(Fault::new(FailureReason::Protocol, "CONFIG GET was answered, but not with settings"))
-        }
+        Reply::Array(items) => Ok(items.get(1).and_then(Reply::text).map(str::to_owned)),
+        Reply::Error { code, text } => Err(Fault::from_reply(&["CONFIG", "GET"], code, text, password)),
+        _ => Err(Fault::new(FailureReason::Protocol, "CONFIG GET was answered, but not with settings")),
     }
 }
 
@@ -247,8 +277,8 @@ fn setting_text(reply: Reply, password: Option<&str>) -> Result<Option<String>, 
 fn info_text(info: Reply, commandstats: Reply, password: Option<&str>) -> Result<Arc<str>, Fault> {
     let mut text = match info {
         Reply::Text(text) if text.contains(':') => text,
-        Reply::Error { code, text } => return Err(Fault::from_reply(&code, &text, password)),
-        Reply::Text(_) | Reply::Texts(_) | Reply::Other => {
+        Reply::Error { code, text } => return Err(Fault::from_reply(INFO, &code, &text, password)),
+        _ => {
             return Err(Fault::new(FailureReason::Protocol, "INFO was answered, but not with fields"));
         }
     };

@@ -59,9 +59,9 @@ impl Fault {
         }
     }
 
-    /// Reads an error reply to `INFO`, or one that came before anything was asked.
+    /// Reads an error reply to a command, or one that came before anything was asked.
     /// `code` is its first word, `text` the rest.
-    pub(super) fn from_reply(code: &str, text: &str, password: Option<&str>) -> Self {
+    pub(super) fn from_reply(command: &[&str], code: &str, text: &str, password: Option<&str>) -> Self {
         let said = presentable(&format!("{code} {text}"), password);
         let with = |reason, advice: &str| Self::new(reason, format!("{advice} (the server said: {said})"));
         match code {
@@ -70,7 +70,7 @@ impl Fault {
             "DENIED" => with(FailureReason::Auth, "protected mode; the server wants a password or a bind address"),
             "NOPERM" => with(
                 FailureReason::NoPerm,
-                "the user may not run INFO; grant it: ACL SETUSER <user> +info +client|setname",
+                &format!("the user may not run {}; grant it: ACL SETUSER <user> {}", name(command), grant(command)),
             ),
             "LOADING" => with(FailureReason::Loading, "the server is loading its data set"),
             "BUSY" => with(FailureReason::Busy, "a script blocks the server"),
@@ -78,18 +78,20 @@ impl Fault {
             "ERR" if text.contains("max number of clients") => {
                 with(FailureReason::MaxClients, "the server has no room for another client; raise its maxclients")
             }
-            _ => with(FailureReason::Protocol, "INFO was answered by an error; is this a Redis or Valkey server?"),
+            _ if command == ["INFO"] => {
+                with(FailureReason::Protocol, "INFO was answered by an error; is this a Redis or Valkey server?")
+            }
+            _ => with(FailureReason::Protocol, &format!("{} was answered by an error", name(command))),
         }
     }
 
     /// Reads an error reply to `AUTH`. The server's text is never shown: servers before 7.0 repeat
     /// the arguments of a command they do not know, and those are the password.
     pub(super) fn from_auth_reply(code: &str, text: &str) -> Self {
-        match Self::from_reply(code, "", None).reason {
-            FailureReason::Loading | FailureReason::Busy => Self::from_reply(code, "", None),
-            _ if text.contains("max number of clients") => {
-                Self::from_reply("ERR", "max number of clients reached", None)
-            }
+        let known = |code, text| Self::from_reply(&["AUTH"], code, text, None);
+        match known(code, "").reason {
+            FailureReason::Loading | FailureReason::Busy => known(code, ""),
+            _ if text.contains("max number of clients") => known("ERR", "max number of clients reached"),
             _ if text.contains("without any password") || text.contains("no password is set") => {
                 Self::new(FailureReason::Auth, "a password is configured here, but the server has none for this user")
             }
@@ -101,6 +103,26 @@ impl Fault {
             }
             _ => Self::new(FailureReason::Auth, "username or password refused"),
         }
+    }
+}
+
+/// Commands whose second word is a command of its own, to servers and to their ACLs.
+const CONTAINERS: [&str; 3] = ["CLUSTER", "CONFIG", "SENTINEL"];
+
+/// The words of a command that say which it is, without its arguments.
+pub(super) fn name(command: &[&str]) -> String {
+    let words = match command {
+        [first, _, ..] if CONTAINERS.contains(first) => &command[..2],
+        _ => &command[..command.len().min(1)],
+    };
+    words.join(" ")
+}
+
+/// The rule that permits a command; `CLIENT SETNAME` goes with what everyone is polled by.
+fn grant(command: &[&str]) -> String {
+    match command {
+        ["INFO", ..] => "+info +client|setname".to_owned(),
+        _ => format!("+{}", name(command).to_lowercase().replace(' ', "|")),
     }
 }
 
@@ -133,7 +155,23 @@ mod tests {
             ("ERR unknown command 'INFO'", FailureReason::Protocol),
         ] {
             let (code, text) = reply.split_once(' ').unwrap();
-            assert_eq!(Fault::from_reply(code, text, None).reason, reason, "{reply}");
+            assert_eq!(Fault::from_reply(&["INFO"], code, text, None).reason, reason, "{reply}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_grant() {
+        for (command, grant) in [
+            (&["INFO"][..], "run INFO; grant it: ACL SETUSER <user> +info +client|setname ("),
+            (&["CLUSTER", "SHARDS"], "run CLUSTER SHARDS; grant it: ACL SETUSER <user> +cluster|shards ("),
+            (
+                &["SENTINEL", "REPLICAS", "m"],
+                "run SENTINEL REPLICAS; grant it: ACL SETUSER <user> +sentinel|replicas (",
+            ),
+            (&["QUIT"], "run QUIT; grant it: ACL SETUSER <user> +quit ("),
+        ] {
+            let fault = Fault::from_reply(command, "NOPERM", "this user has no permissions", None);
+            assert!(fault.reason == FailureReason::NoPerm && fault.detail.contains(grant), "{}", fault.detail);
         }
     }
 

@@ -139,9 +139,43 @@ impl AsyncRead for Dripping {
 async fn an_announced_size_allocates_nothing() {
     for text in ["$100000000\r\nrole:master", "*100000000\r\n:1\r\n", "%100000000\r\n:1\r\n"] {
         let mut stream = tokio::io::join(Dripping { text: text.as_bytes(), offered_max: 0 }, tokio::io::sink());
-        let fault = exchange::<1>(&mut stream, &INFO_REQUEST, None).await.unwrap_err();
+        let fault = exchange(&mut stream, &INFO_REQUEST, &mut [Reply::Null], None).await.unwrap_err();
         assert_eq!(fault.reason, FailureReason::Io, "{fault:?}");
         assert!(stream.reader().offered_max <= 64 << 10, "{}", stream.reader().offered_max);
+    }
+}
+
+#[tokio::test]
+async fn any_command_is_answered_by_a_tree() {
+    let tree = "*3\r\n$2\r\nid\r\n*2\r\n:7\r\n$-1\r\n%1\r\n+a\r\n+OK\r\n".to_owned();
+    let server = ScriptedServer::start(Script { info: tree, ..Script::default() }).await;
+    let mut connection = Connection::open(&server.endpoint(), &TlsStore::default(), soon()).await.unwrap();
+    let reply = connection.call(&["CLUSTER", "SHARDS"], soon()).await.unwrap();
+    let text = |text: &str| Reply::Text(text.to_owned());
+    let inner = Reply::Array(vec![Reply::Integer(7), Reply::Null]);
+    assert_eq!(reply, Reply::Array(vec![text("id"), inner, Reply::Array(vec![text("a"), text("OK")])]));
+
+    // A refusal inside a pipeline is a reply like any other: CKQUORUM says so what it found.
+    let refusal = "-NOQUORUM 1 usable Sentinels.\r\n".to_owned();
+    server.follow(Script { info: refusal, ..Script::default() });
+    let commands: [&[&str]; 2] = [&["SENTINEL", "CKQUORUM", "m"], &["PING"]];
+    let replies = connection.ask(&commands, soon()).await.unwrap();
+    let no_quorum = Reply::Error { code: "NOQUORUM".to_owned(), text: "1 usable Sentinels.".to_owned() };
+    assert_eq!(replies, [no_quorum.clone(), no_quorum]);
+    assert_eq!(server.commands()[1..], ["CLUSTER SHARDS", "SENTINEL CKQUORUM m", "PING"]);
+    let error = connection.call(commands[0], soon()).await.unwrap_err();
+    assert_eq!(error.reason, FailureReason::Protocol);
+    assert!(error.detail.starts_with("SENTINEL CKQUORUM was answered by an error (the server said: NOQUORUM 1"));
+}
+
+#[tokio::test]
+async fn a_reply_that_is_too_deep_or_too_large_is_refused() {
+    let deep = "*1\r\n".repeat(2_000) + ":1\r\n";
+    let large = format!("*2\r\n{}{}", bulk(&"x".repeat(REPLY_BYTES_MAX / 2)), bulk(&"x".repeat(REPLY_BYTES_MAX / 2)));
+    for (info, reason) in [(deep, FailureReason::Protocol), (large, FailureReason::TooLarge)] {
+        let server = ScriptedServer::start(Script { info, ..Script::default() }).await;
+        let mut connection = Connection::open(&server.endpoint(), &TlsStore::default(), soon()).await.unwrap();
+        assert_eq!(connection.call(&["CLUSTER", "SHARDS"], soon()).await.unwrap_err().reason, reason);
     }
 }
 
