@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::detect::CacheDetector;
 use crate::detect::settings::Settings;
-use crate::detect::verdict::{CacheVerdict, HotKeySample, Observation};
+use crate::detect::verdict::{CacheVerdict, HotKeySample, Observation, Round, SentinelView};
 use crate::history::median;
 use crate::model::{FailureReason, NodeName};
 use crate::parse::{Info, Sample};
@@ -105,15 +105,13 @@ const NUMBERS: [&str; 25] = [
     "total_error_replies",
 ];
 
-/// One recorded round: its time, and every node's observation.
-type Round = (f64, Vec<(NodeName, Observation)>);
-
 /// A recording, read and checked.
 #[derive(Debug)]
 pub struct Recording {
     /// The file's name without its extensions: the cache.
     pub cache: String,
-    rounds: Vec<Round>,
+    /// Rounds and their times, in order.
+    rounds: Vec<(f64, Round)>,
 }
 
 /// One line of output.
@@ -138,7 +136,8 @@ struct NodeLine<'a> {
 
 impl Recording {
     /// Reads a recording (CSV, plain or as `.gz`, with a heading; columns named as `INFO` fields, `c_CMD` for calls, `err_ERR` for
-    /// errors, `mon_n` and `mon_top1` for a sample of accesses).
+    /// errors, `mon_n` and `mon_top1` for a sample of accesses, `sent_epoch` and `sent_addr` for what Sentinel says
+    /// of its master, the same on every line of a round).
     ///
     /// # Errors
     /// Where the file, a needed column or a value is not as expected, with file, line and column.
@@ -162,16 +161,20 @@ impl Recording {
         if let Some(column) = NEEDED.into_iter().find(|column| !columns.contains_key(column)) {
             return Err(ReplayError::MissingColumn { file: file.to_owned(), column });
         }
-        let mut rounds: Vec<Round> = Vec::new();
+        let mut rounds: Vec<(f64, Round)> = Vec::new();
         for record in reader.records() {
             let record = record.map_err(unreadable)?;
             let row = Row { file, record: &record, columns: &columns };
             let t = row.needed_number("t")?;
             let node = NodeName::from(row.text("node").unwrap_or_default());
+            let (observation, sentinel) = (row.observation()?, row.sentinel()?);
             match rounds.last_mut() {
-                Some((last, nodes)) if *last == t => nodes.push((node, row.observation()?)),
+                Some((last, round)) if *last == t => {
+                    round.nodes.push((node, observation));
+                    round.sentinel = round.sentinel.take().or(sentinel);
+                }
                 Some((last, _)) if t < *last => return Err(row.bad("t", "a time not before the line above")),
-                _ => rounds.push((t, vec![(node, row.observation()?)])),
+                _ => rounds.push((t, Round { nodes: vec![(node, observation)], sentinel })),
             }
         }
         Ok(Self { cache, rounds })
@@ -204,8 +207,8 @@ impl Recording {
     pub fn run(self, mut settings: Settings, out: &mut impl Write) -> Result<(), ReplayError> {
         settings.poll_interval = self.poll_interval();
         let mut detector = CacheDetector::new(settings);
-        for (t, nodes) in self.rounds {
-            let verdict = detector.observe(t, false, nodes);
+        for (t, round) in self.rounds {
+            let verdict = detector.observe(t, false, round);
             serde_json::to_writer(&mut *out, &Line::of(&self.cache, &verdict)).map_err(std::io::Error::from)?;
             out.write_all(b"\n")?;
         }
@@ -291,6 +294,12 @@ impl Row<'_> {
         Ok(Observation::Up { sample, hot_key })
     }
 
+    fn sentinel(&self) -> Result<Option<SentinelView>, ReplayError> {
+        let epoch = self.number("sent_epoch")?.filter(|epoch| *epoch >= 0.0);
+        let master = self.text("sent_addr").map(NodeName::from);
+        Ok(epoch.map(|epoch| SentinelView { config_epoch: epoch as u64, master }))
+    }
+
     /// The line as the text of `INFO` it was taken from: recordings and servers are read by the same code.
     fn info(&self) -> Result<String, ReplayError> {
         let mut info = String::with_capacity(1024);
@@ -345,10 +354,23 @@ mod tests {
     }
 
     #[test]
+    fn sentinels_view_belongs_to_the_round() {
+        let heading = HEADING.replace("c_del", "sent_epoch,sent_addr");
+        let row = |t: u8, node, sentinel| format!("{t},{node},1,a,{t},master,1,2,3,4,5,6,{sentinel}\n");
+        let rows = [row(1, "n0", "7,h:1"), row(1, "n1", ","), row(2, "n0", ","), row(2, "n1", "8,")].concat();
+        let recording = read(&format!("{heading}{rows}")).unwrap();
+        let views: Vec<_> = recording.rounds.iter().map(|(_, round)| round.sentinel.clone().unwrap()).collect();
+        assert_eq!(views[0], SentinelView { config_epoch: 7, master: Some("h:1".into()) });
+        assert_eq!(views[1], SentinelView { config_epoch: 8, master: None });
+        let error = read(&format!("{heading}{}", row(1, "n0", "x,"))).unwrap_err();
+        assert_eq!(error.to_string(), "c.csv:2: column `sent_epoch`: expected a number or nothing, found `x`");
+    }
+
+    #[test]
     fn blank_is_not_reported_and_thinning_keeps_the_pace() {
         let rows: String = (0..10).map(|t| format!("{}.003,n0,1,a,{t},master,,2,3,4,5,6,7\n", t)).collect();
         let mut recording = read(&format!("{HEADING}{rows}")).unwrap();
-        let Observation::Up { sample, .. } = &recording.rounds[0].1[0].1 else { panic!("up") };
+        let Observation::Up { sample, .. } = &recording.rounds[0].1.nodes[0].1 else { panic!("up") };
         assert_eq!((sample.hits, sample.misses, sample.delete_calls), (None, Some(2), Some(7)));
         recording.thin(5.0);
         assert_eq!(recording.rounds.iter().map(|(t, _)| *t).collect::<Vec<_>>(), [0.003, 5.003]);

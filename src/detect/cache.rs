@@ -1,5 +1,6 @@
 //! The detector of one cache: rounds in, verdicts out.
 
+mod failover;
 mod state;
 
 use std::collections::hash_map::Entry;
@@ -14,10 +15,11 @@ use super::node::{Event, Node};
 use super::replication::Offsets;
 use super::settings::{Context, Durations, Settings};
 use super::subject::{Input, Judgement, Subject};
-use super::verdict::{CacheVerdict, EndReason, Episode, Observation, Signals};
+use super::verdict::{CacheVerdict, EndReason, Episode, Observation, Round, Signals};
 use crate::history::{Delta, Restart, WindowStats, median};
 use crate::model::{Indicator, NodeName, NodeState, Role};
 use crate::thresholds::Threshold;
+use failover::Epochs;
 pub use state::CacheState;
 
 /// The detector of one cache: its memory of every node, and the storm that is on.
@@ -29,6 +31,7 @@ pub struct CacheDetector {
     pools: BTreeMap<Role, Subject>,
     /// Promotions seen: when, and the replication history that followed.
     failovers: Vec<(f64, Option<Arc<str>>)>,
+    epochs: Epochs,
     rounds: u64,
     lead: Lead,
     episodes: Episodes,
@@ -80,6 +83,7 @@ impl CacheDetector {
             nodes: BTreeMap::new(),
             pools: BTreeMap::new(),
             failovers: Vec::new(),
+            epochs: Epochs::default(),
             rounds: 0,
             lead: Lead::default(),
             episodes: Episodes::default(),
@@ -99,15 +103,19 @@ impl CacheDetector {
         self.episodes.list()
     }
 
-    /// Judges one round. `now`: the round's time, seconds, larger than at the call before.
-    /// Nodes that are not in `round` have left the cache: they are forgotten. `isolated`: the exporter
-    /// suspects its own network; the last verdict holds and nothing is learnt.
-    pub fn observe(&mut self, now: f64, isolated: bool, round: Vec<(NodeName, Observation)>) -> Arc<CacheVerdict> {
+    /// Judges one round: what its nodes said, and what Sentinel said of them, if it was asked. `now`: the round's
+    /// time, seconds, larger than at the call before. Nodes that are not in `round` have left the cache: they are
+    /// forgotten. `isolated`: the exporter suspects its own network; the last verdict holds and nothing is learnt.
+    pub fn observe(&mut self, now: f64, isolated: bool, round: impl Into<Round>) -> Arc<CacheVerdict> {
+        let Round { nodes, sentinel } = round.into();
         if let (true, Some(last)) = (isolated, &self.last) {
-            return Arc::new(hold(CacheVerdict::clone(last), now, &round));
+            return Arc::new(hold(CacheVerdict::clone(last), now, &nodes));
         }
         self.rounds += 1;
-        self.take_in(now, round);
+        self.take_in(now, nodes);
+        if let Some(view) = sentinel {
+            self.heed(now, &view);
+        }
         let left = self.forget_absent();
         self.follow_masters(now);
         let surroundings = self.survey(now);
@@ -161,34 +169,6 @@ impl CacheDetector {
             self.welcome(now, &name);
         }
         self.failovers.retain(|(at, _)| now - at <= self.durations.failover_span);
-    }
-
-    /// A promoted replica inherits its shard's past where it has none of its own.
-    fn promote(&mut self, now: f64, name: &NodeName) {
-        let Some((replid, former)) =
-            self.nodes.get(name).and_then(Node::latest).map(|sample| (sample.replid.clone(), sample.replid2.clone()))
-        else {
-            return;
-        };
-        let heritage = former.as_ref().and_then(|former| {
-            let shard = self.nodes.iter().find(|(other, node)| {
-                *other != name && node.replid() == Some(former) && node.role() == Some(Role::Master)
-            })?;
-            Some((shard.1.subject.baseline.clone(), shard.1.traffic.clone()))
-        });
-        // Every promotion begins a history with a new name: those before belong to the same master.
-        for (_, name) in self.failovers.iter_mut().filter(|(_, name)| name.is_some() && *name == former) {
-            name.clone_from(&replid);
-        }
-        self.failovers.push((now, replid));
-        if let (Some((baseline, traffic)), Some(node)) = (heritage, self.nodes.get_mut(name)) {
-            if node.subject.baseline.summary().is_none() {
-                node.subject.baseline = baseline;
-            }
-            if !node.is_eligible() {
-                node.traffic = traffic;
-            }
-        }
     }
 
     /// A young node that joins a running cache is compared with what its peers hold.

@@ -144,14 +144,19 @@ impl Node {
                     self.followed_failover = Some(now);
                 }
                 if role == Some(Role::Replica) && sample.role == Some(Role::Master) {
-                    self.subject.promoted = Some(now);
-                    self.subject.see_cause(now, durations);
+                    self.promoted(now, durations);
                     return Event::Promoted;
                 }
                 Event::Nothing
             }
             _ => Event::Nothing,
         }
+    }
+
+    /// It has become the master of its replication group.
+    pub(crate) fn promoted(&mut self, now: f64, durations: &Durations) {
+        self.subject.promoted = Some(now);
+        self.subject.see_cause(now, durations);
     }
 
     /// A new life: half of the keys gone is a cause, a warm restart is none.

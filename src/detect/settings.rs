@@ -100,6 +100,8 @@ pub(crate) struct Durations {
     pub(crate) promotion_memory: f64,
     /// The indicator `failover` stays this long.
     pub(crate) failover_hold: f64,
+    /// A promotion and a rise of Sentinel's epoch this close are one failover.
+    pub(crate) failover_match: f64,
     /// Failovers are counted over this span.
     pub(crate) failover_span: f64,
     /// Lookups are averaged over this span to decide who counts.
@@ -146,6 +148,7 @@ impl Durations {
             restart_memory: scaled(600.0),
             promotion_memory: scaled(300.0),
             failover_hold: scaled(60.0),
+            failover_match: scaled(60.0),
             failover_span: scaled(3600.0),
             eligible_span: scaled(600.0),
             hot_sample_age: scaled(80.0),

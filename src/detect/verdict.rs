@@ -29,6 +29,32 @@ pub enum Observation {
     Down(FailureReason),
 }
 
+/// What a Sentinel says of the master it watches, beside what the nodes say themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentinelView {
+    /// `config-epoch` of `SENTINEL MASTER`: rises with every failover. Where several Sentinels were asked, the
+    /// highest: one that lags behind would make it fall, and the next rise look like another failover.
+    pub config_epoch: u64,
+    /// The master it names, as the cache's nodes are named; `None` where it is not known.
+    pub master: Option<NodeName>,
+}
+
+/// One round of a cache: what the detector is shown at once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Round {
+    /// What was learnt of each node; a node that is not here has left the cache.
+    pub nodes: Vec<(NodeName, Observation)>,
+    /// What Sentinel says; `None` where there is none, or where none answered: nothing follows from that.
+    pub sentinel: Option<SentinelView>,
+}
+
+impl From<Vec<(NodeName, Observation)>> for Round {
+    /// A round of a cache that no Sentinel watches.
+    fn from(nodes: Vec<(NodeName, Observation)>) -> Self {
+        Self { nodes, sentinel: None }
+    }
+}
+
 /// The facts behind a verdict: names from a fixed list, numbers in base units.
 pub type Evidence = Vec<(&'static str, f64)>;
 

@@ -12,8 +12,8 @@ use crate::detect::{CacheDetector, CacheState};
 const TRACES: &str = "tests/fixtures/traces";
 
 /// Verdicts on the rounds from `first` on, and the episodes at the end.
-fn go_on(mut detector: CacheDetector, rounds: &[Round], first: usize) -> (Vec<Arc<CacheVerdict>>, Vec<Episode>) {
-    let verdicts = rounds[first..].iter().map(|(t, nodes)| detector.observe(*t, false, nodes.clone())).collect();
+fn go_on(mut detector: CacheDetector, rounds: &[(f64, Round)], first: usize) -> (Vec<Arc<CacheVerdict>>, Vec<Episode>) {
+    let verdicts = rounds[first..].iter().map(|(t, round)| detector.observe(*t, false, round.clone())).collect();
     (verdicts, detector.episodes().to_vec())
 }
 
@@ -31,7 +31,7 @@ fn check(file: &Path) -> usize {
     let rounds = &recording.rounds;
     let (verdicts, episodes) = go_on(CacheDetector::new(settings.clone()), rounds, 0);
     let mut running = CacheDetector::new(settings.clone());
-    for (cut, (t, nodes)) in rounds.iter().enumerate() {
+    for (cut, (t, round)) in rounds.iter().enumerate() {
         if cut % 3 == 0 {
             let state = through_json(&running.export());
             let resumed = CacheDetector::restore(settings.clone(), state, *t);
@@ -41,7 +41,7 @@ fn check(file: &Path) -> usize {
             }
             assert_eq!(all, episodes, "{} cut at {t}", file.display());
         }
-        running.observe(*t, false, nodes.clone());
+        running.observe(*t, false, round.clone());
     }
     episodes.len()
 }

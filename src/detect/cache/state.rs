@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::failover::Epochs;
 use super::{CacheDetector, Settings};
 use crate::detect::episode::{Episodes, Lead};
 use crate::detect::node::Node;
@@ -20,6 +21,8 @@ pub struct CacheState {
     nodes: BTreeMap<NodeName, Node>,
     pools: BTreeMap<Role, Subject>,
     failovers: Vec<(f64, Option<Arc<str>>)>,
+    #[serde(default)]
+    epochs: Epochs,
     rounds: u64,
     lead: Lead,
     episodes: Vec<Episode>,
@@ -48,6 +51,7 @@ impl CacheDetector {
             nodes: self.nodes.clone(),
             pools: self.pools.clone(),
             failovers: self.failovers.clone(),
+            epochs: self.epochs.clone(),
             rounds: self.rounds,
             lead: self.lead,
             episodes: self.episodes.list().to_vec(),
@@ -65,13 +69,13 @@ impl CacheDetector {
     pub fn restore(settings: Settings, state: CacheState, now: f64) -> Self {
         let durations = Durations::of(&settings);
         let gap = state.time().map_or(0.0, |time| now - time);
-        let CacheState { mut nodes, mut pools, failovers, rounds, lead, episodes, last } = state;
+        let CacheState { mut nodes, mut pools, failovers, epochs, rounds, lead, episodes, last } = state;
         if gap > durations.longest_gap {
             nodes.values_mut().for_each(|node| node.unwatched(gap));
             pools.values_mut().for_each(|pool| pool.unwatched(gap));
         }
         let episodes = Episodes::resume(episodes);
-        Self { settings, durations, nodes, pools, failovers, rounds, lead, episodes, last }
+        Self { settings, durations, nodes, pools, failovers, epochs, rounds, lead, episodes, last }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::detect::CacheDetector;
 use crate::detect::settings::Settings;
-use crate::detect::verdict::{CacheVerdict, EndReason, HotKeySample, NodeVerdict, Observation};
+use crate::detect::verdict::{CacheVerdict, EndReason, HotKeySample, NodeVerdict, Observation, Round, SentinelView};
 use crate::model::{FailureReason, NodeName, Role};
 use crate::parse::Sample;
 use crate::thresholds::Threshold;
@@ -121,6 +121,7 @@ impl Server {
 pub(super) struct Rig {
     pub(super) detector: CacheDetector,
     pub(super) servers: Vec<Server>,
+    pub(super) sentinel: Option<SentinelView>,
     pub(super) now: f64,
     pub(super) poll: f64,
 }
@@ -132,7 +133,7 @@ impl Rig {
 
     pub(super) fn with(nodes: usize, settings: Settings) -> Self {
         let servers = (0..nodes).map(|index| Server::new(&format!("n{index:02}"))).collect();
-        Self { poll: settings.poll_interval, detector: CacheDetector::new(settings), servers, now: 1e6 }
+        Self { poll: settings.poll_interval, detector: CacheDetector::new(settings), servers, sentinel: None, now: 1e6 }
     }
 
     pub(super) fn round(&mut self) -> Arc<CacheVerdict> {
@@ -146,8 +147,8 @@ impl Rig {
             let observation = Observation::Up { sample: Box::new(server.sample.clone()), hot_key: server.hot_key };
             (server.name.clone(), observation)
         };
-        let round = self.servers.iter_mut().map(observe).collect();
-        self.detector.observe(self.now, false, round)
+        let nodes = self.servers.iter_mut().map(observe).collect();
+        self.detector.observe(self.now, false, Round { nodes, sentinel: self.sentinel.clone() })
     }
 
     /// Rounds for so many seconds; the last verdict.

@@ -1,10 +1,13 @@
 //! Replicas, promotions, moving slots.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::rig::{Rig, node};
+use super::rig::{Rig, node, settings};
 use crate::detect::settings::Settings;
-use crate::model::{Role, StormType};
+use crate::detect::verdict::SentinelView;
+use crate::model::{Indicator, Role, StormType};
+use crate::thresholds::Threshold;
 
 /// A master `n00` with its replica `n01`, and another master.
 pub(super) fn pair(settings: Settings) -> Rig {
@@ -41,6 +44,68 @@ fn failovers_of_one_master_add_up_though_each_begins_a_history_of_its_own() {
         assert_eq!(promoted.storm_type, Some(StormType::FailoverCascade));
         assert_eq!(promoted.sub_reason, (failover == 2).then_some("flapping"), "failover {failover}");
     }
+}
+
+fn says(rig: &mut Rig, config_epoch: u64, master: &str) {
+    rig.sentinel = Some(SentinelView { config_epoch, master: Some(master.into()) });
+}
+
+#[test]
+fn a_promotion_and_sentinels_word_of_it_are_one_failover() {
+    // Sentinel speaks some polls before, in the same round, some polls after; or another minute later.
+    for (word, failovers) in [(-4_i32, 1), (0, 1), (4, 1), (20, 2)] {
+        let mut rig = pair(settings(Threshold::FailoversPerHour, 2.0));
+        says(&mut rig, 7, "n00");
+        rig.run(60.0);
+        let mut reasons = BTreeSet::new();
+        for poll in -10..30 {
+            if poll == 0 {
+                fail_over(&mut rig, 0, 1, "history-2");
+            }
+            if poll == word {
+                says(&mut rig, 8, "n01");
+            }
+            let verdict = rig.round();
+            let node = node(&verdict, "n01");
+            if node.storm_type == Some(StormType::FailoverCascade) {
+                reasons.insert(node.sub_reason);
+            }
+        }
+        let expected = [None, Some("flapping")].into_iter().take(failovers).collect();
+        assert_eq!(reasons, expected, "word {word} polls after");
+    }
+}
+
+#[test]
+fn sentinels_word_alone_is_a_failover_of_the_master_it_names() {
+    let mut rig = pair(Settings::default());
+    says(&mut rig, 7, "n00");
+    assert_eq!(rig.run(60.0).affected_nodes, 0, "the first epoch heard is no failover");
+    rig.sentinel = None;
+    assert_eq!(rig.run(60.0).affected_nodes, 0, "silence is none");
+    says(&mut rig, 9, "n00");
+    let storm = rig.until(30.0, |verdict| verdict.affected_nodes > 0);
+    assert_eq!(node(&storm, "n00").storm_type, Some(StormType::FailoverCascade));
+    assert!(node(&storm, "n00").indicators.contains(&Indicator::Failover));
+    assert_eq!(storm.affected_nodes, 1);
+    rig.until(300.0, |verdict| verdict.affected_nodes == 0);
+    says(&mut rig, 1, "n00");
+    assert_eq!(rig.run(60.0).affected_nodes, 0, "Sentinels that were set up anew count from the start");
+}
+
+#[test]
+fn a_master_that_sentinel_cannot_name_explains_its_group_and_accuses_nobody() {
+    let mut rig = pair(Settings::default());
+    for epoch in [7, 8] {
+        says(&mut rig, epoch, "10.9.9.9:6379");
+        assert_eq!(rig.run(30.0).affected_nodes, 0);
+    }
+    rig.servers[0].hit_ratio = 0.2;
+    rig.servers[2].hit_ratio = 0.2;
+    let storm =
+        rig.until(60.0, |verdict| verdict.nodes.iter().all(|node| node.affected == (node.node.as_str() != "n01")));
+    assert_eq!(node(&storm, "n00").storm_type, Some(StormType::FailoverCascade));
+    assert_ne!(node(&storm, "n02").storm_type, Some(StormType::FailoverCascade), "another group");
 }
 
 #[test]
