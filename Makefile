@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run stack test test-rules test-newer lint bench month lab lab-smoke audit fuzz
+.PHONY: help demo run stack dashboards test test-rules test-newer lint bench month lab lab-smoke audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -14,6 +14,9 @@ run: ## serve with defaults: redis://127.0.0.1:6379; CONFIG=file for your own
 stack: ## Redis fleet, exporter, Prometheus, Alertmanager on this machine (ports: deploy/stack.sh)
 	tests/install-tools.sh
 	deploy/stack.sh
+
+dashboards: ## renders dashboards/*.json anew
+	DASHBOARDS_WRITE=1 cargo test --locked --quiet --test it -- --exact dashboards::files_are_what_is_rendered
 
 test: ## every test; installs what they need on Debian and Ubuntu
 	tests/install-tools.sh

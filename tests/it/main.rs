@@ -4,6 +4,7 @@
 
 mod alerts;
 mod captures;
+mod dashboards;
 mod harness;
 mod live;
 mod readme;
