@@ -4,8 +4,10 @@ pub mod dropin;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod histogram;
+pub mod recent;
 pub mod snapshot;
 pub mod table;
 
 pub use histogram::Histogram;
+pub use recent::Recent;
 pub use snapshot::{CacheSnapshot, FleetSnapshot, NodeSnapshot, Publisher};

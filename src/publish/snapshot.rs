@@ -1,11 +1,11 @@
 //! The state of the fleet as of the last closed rounds.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::Histogram;
+use super::{Histogram, Recent};
 use crate::detect::verdict::{CacheVerdict, Episode};
 use crate::model::{CacheName, FailureReason, NodeName, SampleResult, StormType};
 use crate::parse::Sample;
@@ -82,6 +82,8 @@ impl FleetSnapshot {
 #[derive(Debug, Default)]
 pub struct Publisher {
     fleet: ArcSwap<FleetSnapshot>,
+    /// Held for an append or a clone of shared pointers, never while anything is rendered.
+    recent: Mutex<BTreeMap<CacheName, Recent>>,
 }
 
 impl Publisher {
@@ -95,6 +97,9 @@ impl Publisher {
     /// a round that was under way during a reload must not bring a removed cache back.
     pub fn publish(&self, snapshot: CacheSnapshot) {
         let snapshot = Arc::new(snapshot);
+        if self.fleet.load().expected.contains(&snapshot.cache) {
+            self.recents().entry(snapshot.cache.clone()).or_default().push(&snapshot);
+        }
         self.update(|fleet| {
             if fleet.expected.contains(&snapshot.cache) {
                 fleet.caches.insert(snapshot.cache.clone(), Arc::clone(&snapshot));
@@ -108,6 +113,18 @@ impl Publisher {
             fleet.expected = caches.to_vec();
             fleet.caches.retain(|cache, _| caches.contains(cache));
         });
+        self.recents().retain(|cache, _| caches.contains(cache));
+    }
+
+    /// The last quarter of an hour of every cache.
+    #[must_use]
+    pub fn recent(&self) -> BTreeMap<CacheName, Recent> {
+        self.recents().clone()
+    }
+
+    fn recents(&self) -> MutexGuard<'_, BTreeMap<CacheName, Recent>> {
+        // A push that panicked left whole moments behind: they are shared pointers.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says whether the exporter suspects its own network.

@@ -63,6 +63,8 @@ pub fn router(state: ServeState) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route(page::STYLE_PATH, get(page::style))
+        .route(page::SCRIPT_PATH, get(page::script))
+        .route(page::ICON_PATH, get(page::icon))
         .route("/metrics", get(api::metrics))
         .route("/api/v1/report", get(api::report))
         .route("/api/v1/episodes", get(api::episodes))
@@ -78,7 +80,8 @@ const COMMON_HEADERS: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -237,11 +240,27 @@ mod tests {
             "10.0.0.3:6379",
             "refused",
             "href=\"/metrics\"",
+            "&lt;script&gt;alert('1')&lt;/script&gt;",
         ] {
             assert!(html.contains(part), "{part}");
         }
-        assert!(!html.contains("<script") && !html.contains("style=\""), "{html}");
+        assert_eq!(html.matches("<script").count(), 1, "its own: {html}");
+        assert!(!html.contains("style=\""), "the policy allows none: {html}");
         assert!(!html.contains("http-equiv"), "reloads only when asked");
+    }
+
+    #[tokio::test]
+    async fn what_the_page_is_made_of_is_served_beside_it() {
+        for (path, kind) in [
+            (page::STYLE_PATH, "text/css; charset=utf-8"),
+            (page::SCRIPT_PATH, "text/javascript; charset=utf-8"),
+            (page::ICON_PATH, "image/svg+xml"),
+        ] {
+            let answer = get(state(), path).await;
+            assert_eq!((answer.status, answer.header(header::CONTENT_TYPE)), (StatusCode::OK, kind), "{path}");
+            assert!(get(state(), "/").await.text().contains(path), "the page asks for {path}");
+            assert!(!answer.text().contains("://") || path == page::ICON_PATH, "{path} refers to nobody else");
+        }
     }
 
     async fn reload(state: ServeState, origin: Option<&str>) -> Answer {
