@@ -70,6 +70,8 @@ pub struct CacheReport {
     pub sustained: bool,
     /// The verdict rests on a borrowed baseline.
     pub provisional: bool,
+    /// Planned maintenance covers it: no notice is sent.
+    pub planned: bool,
     /// Strongest first.
     pub storm_types: Vec<StormTypeReport>,
     /// Onset of the running storm, Unix seconds.
@@ -238,6 +240,7 @@ impl CacheReport {
             recovering: verdict.recovering,
             sustained: verdict.sustained,
             provisional: verdict.provisional,
+            planned: cache.planned,
             storm_types: verdict.storm_types.iter().map(StormTypeReport::new).collect(),
             started: verdict.started.map(|started| started + cache.detector_to_unix),
             health: Health::of(&verdict.nodes),
@@ -362,7 +365,7 @@ mod tests {
             keys(cache),
             sorted(
                 "cache severity severity_name affected_nodes eligible_nodes affected_share affected_share_traffic \
-                 recovering sustained provisional storm_types started health recommendations nodes"
+                 recovering sustained provisional planned storm_types started health recommendations nodes"
             )
         );
         assert_eq!(keys(&cache["storm_types"][0]), sorted("storm_type confidence sub_reason evidence"));

@@ -5,6 +5,7 @@ mod endpoint;
 mod errors;
 mod files;
 mod load;
+mod planned;
 mod raw;
 pub mod secret;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::model::{CacheName, NodeName, SeverityMode};
 use crate::thresholds::Thresholds;
 pub use errors::{ConfigError, ConfigErrors};
 pub use load::{Overrides, environment, load};
+pub use planned::Planned;
 pub use secret::Credentials;
 pub(crate) use validate::listen_address;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
     /// Whether and how accesses are sampled for hot keys.
     pub hotkeys: HotKeys,
+    /// Maintenance that mutes the notice, not the page.
+    pub planned: Vec<Planned>,
     /// Caches, in the order written; names are unique.
     pub caches: Vec<Arc<CacheConfig>>,
 }

@@ -133,6 +133,11 @@ impl<'a> Item<'a> {
         Some(duration)
     }
 
+    /// Whether it was given on the command line.
+    pub(super) fn is_flag(&self) -> bool {
+        matches!(self.raw.origin, Origin::Flag(_))
+    }
+
     /// Whether the value is exactly this text.
     pub(super) fn is(&self, text: &str) -> bool {
         matches!(&self.raw.value, Value::Text(written) if written == text)

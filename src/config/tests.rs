@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::model::StormType;
 use crate::thresholds::Threshold;
 
 const GOOD: &str = "tests/fixtures/config/good";
@@ -60,7 +61,7 @@ fn good_files_load() {
 fn the_example_to_start_from_loads() {
     let secret = [("SESSIONS_REDIS_PASSWORD".to_owned(), "s".to_owned())];
     let config = load(Some(Path::new("deploy/exporter.yaml")), &Overrides::default(), secret).unwrap();
-    assert_eq!(config.caches.len(), 2);
+    assert_eq!((config.caches.len(), config.planned.len()), (2, 1));
 }
 
 /// The text of an error is an interface: what stands in `NAME.err` is what an operator reads.
@@ -96,6 +97,19 @@ fn every_key_arrives() {
     assert_eq!(config.redis_metrics, RedisMetrics::Off);
     assert_eq!(config.state_file, Some(PathBuf::from("/var/lib/cache-storm-exporter/state")));
     assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Auto, allow_monitor: true });
+    let sessions = Planned {
+        cache: "sessions".into(),
+        start_unix: 1_795_572_000.0,
+        duration: Duration::from_secs(5400),
+        causes: vec![StormType::MassInvalidation, StormType::ColdStart],
+    };
+    let search = Planned {
+        cache: "search".into(),
+        start_unix: 1_796_083_200.0,
+        duration: Duration::from_secs(7 * 86_400),
+        causes: Vec::new(),
+    };
+    assert_eq!(config.planned, [sessions, search]);
     let names: Vec<_> = config.caches.iter().map(|cache| cache.name.as_str()).collect();
     assert_eq!(names, ["sessions", "catalog.eu_1", "search"]);
 
@@ -155,6 +169,7 @@ fn without_any_configuration_the_local_redis_is_watched() {
     assert_eq!(config.redis_metrics, RedisMetrics::Core);
     assert_eq!(config.state_file, None);
     assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Off, allow_monitor: false });
+    assert_eq!(config.planned, []);
     let [cache] = config.caches.as_slice() else { panic!("one cache") };
     assert_eq!(cache.name.as_str(), "default");
     assert_eq!(cache.nodes[0].node.as_str(), "127.0.0.1:6379");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::raw::{Item, Section};
-use super::{Config, HotKeyMode, HotKeys, Poll, RedisMetrics, caches};
+use super::{Config, HotKeyMode, HotKeys, Poll, RedisMetrics, caches, planned};
 use crate::detect::settings::Timing;
 use crate::thresholds::{Threshold, Thresholds};
 
@@ -30,13 +30,19 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
     let timing = timing(section.section("detection"));
     let redis_metrics = metrics(section.section("metrics"));
     let hotkeys = hotkeys(section.section("hotkeys"));
-    let caches = caches::caches(section.get("caches"), &thresholds, environment);
+    let caches = section.get("caches");
+    // A flag puts a cache in the place of those that the windows of the file are for.
+    let replaced = caches.as_ref().is_some_and(Item::is_flag);
+    let caches = caches::caches(caches, &thresholds, environment);
+    let planned = planned::planned(section.get("planned"), |name| {
+        replaced || caches.iter().any(|cache| cache.name.as_str() == name)
+    });
     // Keys of the contract that nothing acts on yet: silence would be a promise.
-    for key in ["discovery", "shard", "planned"] {
+    for key in ["discovery", "shard"] {
         section.refuse(key, "is not supported in this release, leave it out");
     }
     section.finish();
-    Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, state_file, caches }
+    Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, state_file, planned, caches }
 }
 
 fn listen(item: &Item<'_>) -> Option<SocketAddr> {

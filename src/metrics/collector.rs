@@ -218,6 +218,7 @@ mod tests {
             ("cache_storm_severity{cache=sessions}".to_owned(), 2.0),
             ("cache_storm_active{cache=sessions,storm_type=mass_invalidation}".to_owned(), 1.0),
             ("cache_storm_active{cache=sessions,storm_type=hot_key}".to_owned(), 0.0),
+            ("cache_storm_planned{cache=sessions}".to_owned(), 1.0),
             ("cache_storm_nodes{cache=sessions,state=down}".to_owned(), 1.0),
             ("cache_storm_started_timestamp_seconds{cache=sessions}".to_owned(), fixture::ROUND_UNIX - 30.0),
             ("cache_storm_threshold{cache=sessions,threshold=low_hit_ratio}".to_owned(), 0.5),

@@ -11,7 +11,7 @@ use super::isolation::Isolation;
 use super::memory::Memory;
 use super::round::Nodes;
 use super::tally::Tally;
-use crate::config::{CacheConfig, Config, Poll};
+use crate::config::{CacheConfig, Config, Planned, Poll};
 use crate::detect::settings::Settings;
 use crate::detect::verdict::{CacheVerdict, Episode, Observation};
 use crate::detect::{CacheDetector, CacheState};
@@ -27,11 +27,18 @@ pub(super) struct Plan {
     cache: Arc<CacheConfig>,
     poll: Poll,
     settings: Settings,
+    /// Planned maintenance of this cache.
+    planned: Vec<Planned>,
 }
 
 impl Plan {
     pub(super) fn new(config: &Config, cache: &Arc<CacheConfig>) -> Self {
-        Self { cache: Arc::clone(cache), poll: config.poll, settings: config.detector_settings(cache) }
+        Self {
+            cache: Arc::clone(cache),
+            poll: config.poll,
+            settings: config.detector_settings(cache),
+            planned: config.planned.iter().filter(|planned| planned.cache == cache.name).cloned().collect(),
+        }
     }
 
     pub(super) fn nodes(&self) -> usize {
@@ -145,11 +152,13 @@ impl Cache {
 
     fn snapshot(&self, verdict: Arc<CacheVerdict>, episodes: Arc<[Episode]>) -> CacheSnapshot {
         let CacheConfig { name, thresholds, .. } = &*self.plan.cache;
+        let time_unix = wall_unix_seconds();
         CacheSnapshot {
             cache: name.clone(),
-            time_unix: wall_unix_seconds(),
+            time_unix,
             detector_to_unix: self.shared.clock.to_unix(),
             thresholds: Arc::clone(thresholds),
+            planned: self.plan.planned.iter().any(|planned| planned.covers(time_unix, verdict.leading_type)),
             verdict,
             episodes,
             episodes_total: self.tally.episodes_total,

@@ -216,6 +216,7 @@ mod tests {
             thresholds: Arc::default(),
             redis_metrics: RedisMetrics::Core,
             state_file: None,
+            planned: Vec::new(),
             hotkeys: Default::default(),
             caches: caches.into_iter().map(cache).collect(),
         }

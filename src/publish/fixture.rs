@@ -47,6 +47,7 @@ pub(crate) fn cache(name: &str) -> CacheSnapshot {
         time_unix: ROUND_UNIX,
         detector_to_unix: DETECTOR_TO_UNIX,
         thresholds: Arc::new(Thresholds::default()),
+        planned: true,
         verdict: Arc::new(verdict(verdicts)),
         episodes: Arc::new([running_episode(), past_episode()]),
         episodes_total: std::array::from_fn(|index| u64::from(StormType::ALL[index] == StormType::ColdStart)),

@@ -39,6 +39,8 @@ pub struct CacheSnapshot {
     pub detector_to_unix: f64,
     /// Thresholds in force.
     pub thresholds: Arc<Thresholds>,
+    /// Planned maintenance covers the cache and, if a storm is on, its leading type.
+    pub planned: bool,
     /// The detector's verdict.
     pub verdict: Arc<CacheVerdict>,
     /// Episodes, newest first, at most 100.

@@ -38,9 +38,12 @@ fn render_cache(text: &mut String, cache: &CacheReport, now: f64) {
     if let Some(started) = cache.started {
         headline += &format!(", for {:.0} s", (now - started).max(0.0));
     }
-    for (set, word) in
-        [(cache.recovering, "recovering"), (cache.sustained, "sustained"), (cache.provisional, "provisional")]
-    {
+    for (set, word) in [
+        (cache.recovering, "recovering"),
+        (cache.sustained, "sustained"),
+        (cache.provisional, "provisional"),
+        (cache.planned, "planned"),
+    ] {
         if set {
             headline += &format!(", {word}");
         }
@@ -95,7 +98,7 @@ mod tests {
         assert_eq!(
             lines[2],
             "sessions: severity 2 (major), 1 of 3 nodes affected, mass_invalidation, key_space_shift (confidence 0.90), \
-             for 30 s, provisional"
+             for 30 s, provisional, planned"
         );
         assert_eq!(lines[3], "  NODE           ROLE     STATE     HIT RATIO  BASELINE  LOOKUPS/S  MISSES/S  FINDINGS");
         assert_eq!(

@@ -97,8 +97,11 @@ pub const CACHE: &[CacheRow] = &[
     gauge("cache_storm_sustained", "1 if the running storm is older than 30 minutes.", |cache, out| {
         out.flag(cache.verdict.sustained);
     }),
-    // Planned maintenance comes with its configuration; the series is there so that rules can refer to it.
-    gauge("cache_storm_planned", "1 while planned maintenance covers the cache.", |_, out| out.flag(false)),
+    gauge(
+        "cache_storm_planned",
+        "1 while planned maintenance covers the cache and, if a storm is on, its leading type.",
+        |cache, out| out.flag(cache.planned),
+    ),
     gauge(
         "cache_storm_loss_exposure_ratio",
         "Lookups per second ÷ baseline misses per second: how many times today's database load arrives if this cache \
