@@ -22,4 +22,5 @@ pub mod serve;
 pub mod sim;
 pub mod state;
 pub mod thresholds;
+pub mod topology;
 pub mod wire;

@@ -250,6 +250,49 @@ vocabulary! {
     }
 }
 
+impl FailureReason {
+    /// Whether the cache's clients meet the same failure. What a server answers to us alone (our password, our
+    /// permissions, our TLS, our reading of its reply) is a fault of the exporter's set-up.
+    #[must_use]
+    pub const fn clients_feel(self) -> bool {
+        !matches!(self, Self::Auth | Self::NoPerm | Self::Protocol | Self::Tls | Self::TooLarge)
+    }
+}
+
+vocabulary! {
+    /// What a Sentinel marks a server with; value of the label `flag`.
+    SentinelFlag {
+        /// This Sentinel gets no answer from it.
+        SubjectivelyDown = "s_down",
+        /// Enough Sentinels get none: it is to be replaced.
+        ObjectivelyDown = "o_down",
+        /// This Sentinel has no connection to it.
+        Disconnected = "disconnected",
+        /// A replica is being promoted in its place.
+        FailoverInProgress = "failover_in_progress",
+    }
+}
+
+vocabulary! {
+    /// What a Sentinel announced; value of the label `event`.
+    SentinelEvent {
+        /// A master has another address now (`+switch-master`).
+        SwitchMaster = "switch_master",
+        /// A server does not answer this Sentinel (`+sdown`).
+        Down = "sdown",
+        /// It answers again (`-sdown`).
+        Up = "sdown_over",
+        /// Enough Sentinels call a master down (`+odown`).
+        ObjectivelyDown = "odown",
+        /// A failover was given up (`-failover-abort-…`).
+        FailoverAborted = "failover_abort",
+        /// A server restarted (`+reboot`).
+        Reboot = "reboot",
+        /// The Sentinel distrusts its own clock and does nothing (`+tilt`).
+        Tilt = "tilt",
+    }
+}
+
 /// Which share a cache's severity is taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SeverityMode {

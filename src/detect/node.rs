@@ -82,7 +82,7 @@ impl Node {
     /// An eligible master that has not answered for two rounds and fifteen seconds.
     pub(crate) fn is_unreachable(&self, now: f64, durations: &Durations) -> bool {
         self.down_rounds >= 2
-            && self.down.is_some_and(clients_feel)
+            && self.down.is_some_and(FailureReason::clients_feel)
             && self.is_eligible()
             && self.role() == Some(Role::Master)
             && self.last_answer.is_some_and(|at| now - at >= 0.99 * durations.unreachable)
@@ -198,13 +198,6 @@ impl Node {
         }
         Some(bytes / usual)
     }
-}
-
-/// Whether the cache's clients meet the same failure. What a server answers to us alone (our password, our
-/// permissions, our TLS, our reading of its reply) is a fault of the exporter's set-up, no storm.
-fn clients_feel(reason: FailureReason) -> bool {
-    use FailureReason::{Auth, NoPerm, Protocol, Tls, TooLarge};
-    !matches!(reason, Auth | NoPerm | Protocol | Tls | TooLarge)
 }
 
 fn lifetime_ratio(sample: &Sample) -> Option<f64> {
