@@ -2,11 +2,17 @@
 //!
 //! One task for all caches looks at what is published, picks a node at a time (`schedule`), makes sure that the
 //! node can bear it and watches it for a moment (`sampler`). The next round shows the detector the result, through
-//! [`HotKeySlots`]. No key leaves `monitor`, not even into a log.
+//! [`HotKeySlots`]. No key leaves `analysis`, not even into a log.
 
-mod monitor;
+pub mod analysis;
+pub mod clients;
+pub mod commands;
+mod line;
+pub mod pattern;
 mod sampler;
 mod schedule;
+pub mod sketch;
+pub mod ttl;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

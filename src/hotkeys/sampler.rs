@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::HotKeySlots;
-use super::monitor::Accesses;
+use super::analysis::Analysis;
+use super::commands::Commands;
+use super::pattern::Patterns;
 use super::schedule::{Schedule, Turn};
 use crate::config::{Config, Endpoint, HotKeyMode};
 use crate::detect::verdict::HotKeySample;
@@ -173,9 +175,9 @@ async fn sample(endpoint: &Endpoint, tls: &TlsStore, commands: f64) -> Result<Op
             connection
         }
     };
-    let mut accesses = Accesses::default();
-    feed.monitor(time, end, |line| accesses.count(line)).await?;
-    Ok(accesses.hottest())
+    let mut analysis = Analysis::new(Arc::new(Commands::built_in()), Patterns::default());
+    feed.monitor(time, end, |line| analysis.line(line)).await?;
+    Ok(analysis.hottest())
 }
 
 /// How long the node can be watched, and who has to end it. `commands` per second as last polled: the server's own
