@@ -1,6 +1,7 @@
 //! Wiring: reads the configuration and hands each command what it needs. No logic of its own.
 
 mod demo;
+mod hotkeys;
 mod live;
 mod report;
 
@@ -14,6 +15,7 @@ use crate::check;
 use crate::cli::{Command, Common, LogFormat, ReplayArgs};
 use crate::config::{self, Config, ConfigErrors, Overrides};
 use crate::exit::ExitStatus;
+use crate::hotkeys::watch::Obstacle;
 use crate::replay::{Recording, ReplayError};
 
 /// Time that threads stuck in a name look-up get at the end.
@@ -59,6 +61,20 @@ pub enum AppError {
     /// A recording was refused.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// A node could not be watched.
+    #[error("watch for hot keys: {0}")]
+    Watch(#[from] Obstacle),
+    /// The node to watch is none of the configured.
+    #[error("the --node given is not configured; expected HOST:PORT as in the configuration, or redis://HOST:PORT")]
+    NoNode,
+    /// A capture cannot be read.
+    #[error("read capture {name}: {source}")]
+    Capture {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The result cannot be written.
     #[error("write result: {0}")]
     Output(#[from] std::io::Error),
@@ -69,6 +85,8 @@ impl AppError {
         match self {
             Self::Config(_) => ExitStatus::Config,
             Self::Ask { .. } => ExitStatus::Unreachable,
+            Self::Watch(Obstacle::Wire(error)) if !check::answered(error.reason) => ExitStatus::Unreachable,
+            Self::NoNode => ExitStatus::Usage,
             _ => ExitStatus::Failed,
         }
     }
@@ -114,6 +132,10 @@ async fn dispatch(command: Command) -> Result<ExitStatus, AppError> {
         Command::Report(args) => {
             let config = configure(&args.common, &overrides)?;
             report::run(&args, Some(config)).await
+        }
+        Command::Hotkeys(args) => {
+            let config = configure(&args.common, &overrides)?;
+            hotkeys::run(&args, &config).await
         }
         Command::Replay(args) => {
             let config = configure(&args.common, &overrides)?;

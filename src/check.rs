@@ -50,7 +50,7 @@ async fn look(endpoint: &Endpoint, tls: &TlsStore, deadline: Instant) -> Result<
 }
 
 /// A refusal that only a server can give.
-fn answered(reason: FailureReason) -> bool {
+pub(crate) fn answered(reason: FailureReason) -> bool {
     use FailureReason::{Auth, Busy, Loading, MaxClients, NoPerm, TooLarge};
     matches!(reason, Auth | Busy | Loading | MaxClients | NoPerm | TooLarge)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use humantime_serde::re::humantime;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::{self, Overrides};
 use crate::exit::ExitStatus;
@@ -37,6 +37,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Print who is affected, by what and how badly; the exit code is the severity, 0 to 3
     Report(ReportArgs),
+    /// Print the keys that carry a node's load, from a short, safe watch or from a MONITOR capture
+    Hotkeys(HotKeysArgs),
     /// Judge recorded INFO samples with the very same detector
     Replay(ReplayArgs),
 }
@@ -50,6 +52,7 @@ impl Command {
             Self::Demo(args) => &args.common,
             Self::Check(args) => &args.common,
             Self::Report(args) => &args.common,
+            Self::Hotkeys(args) => &args.common,
             Self::Replay(args) => &args.common,
         }
     }
@@ -176,6 +179,39 @@ pub enum ReportFormat {
     Json,
 }
 
+/// Arguments of `hotkeys`.
+#[derive(Debug, Clone, Args)]
+#[group(id = "source", required = true, multiple = false, args = ["node", "from_file"])]
+pub struct HotKeysArgs {
+    /// Common options.
+    #[command(flatten)]
+    pub common: Common,
+    /// Watch this node: redis://HOST:PORT, redis://USER:PASSWORD@HOST:PORT, or HOST:PORT of a configured one. It is
+    /// watched by MONITOR, at most one second in five and never where that could harm it
+    #[arg(long, value_name = "URL", value_parser = |url: &str| Ok::<_, Infallible>(SecretString::from(url)))]
+    pub node: Option<SecretString>,
+    /// Read this capture of MONITOR, plain or gzip; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Option<PathBuf>,
+    /// How long to watch; Ctrl-C ends it early
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, conflicts_with = "from_file")]
+    pub duration: Duration,
+    /// Format of the result
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: HotKeysFormat,
+}
+
+/// Format of what is hot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HotKeysFormat {
+    /// Tables for people
+    Table,
+    /// A document
+    Json,
+    /// Rows of keys, patterns and commands
+    Csv,
+}
+
 /// Arguments of `replay`.
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
@@ -203,6 +239,11 @@ impl Command {
             Self::Demo(args) => (args.web.listen, Vec::new()),
             Self::Check(args) => (None, args.targets.redis.clone()),
             Self::Report(args) => (None, args.targets.redis.clone()),
+            // One without a scheme is looked for among the configured nodes.
+            Self::Hotkeys(args) => {
+                let urls = args.node.iter().filter(|node| node.expose_secret().contains("://"));
+                (None, urls.cloned().collect())
+            }
             Self::Replay(_) => (None, Vec::new()),
         };
         Overrides { listen, redis }
@@ -264,8 +305,6 @@ fn positive(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
     use crate::model::StormType;
 
@@ -334,15 +373,35 @@ mod tests {
     }
 
     #[test]
+    fn hotkeys_watches_a_node_or_reads_a_file() {
+        let Ok(Command::Hotkeys(args)) = read("hotkeys --node redis://h:1 --duration 10s --format csv") else {
+            panic!()
+        };
+        assert_eq!((args.duration, args.format, args.from_file), (Duration::from_secs(10), HotKeysFormat::Csv, None));
+        let command = read("hotkeys --node redis://:hunter2@h").unwrap();
+        assert!(command.overrides().redis.len() == 1 && !format!("{command:?}").contains("hunter2"));
+        assert!(read("hotkeys --node h:1").unwrap().overrides().redis.is_empty());
+        let Ok(Command::Hotkeys(args)) = read("hotkeys --from-file -") else { panic!() };
+        assert_eq!((args.from_file, args.format), (Some(PathBuf::from("-")), HotKeysFormat::Table));
+        for line in ["hotkeys", "hotkeys --node h --from-file f", "hotkeys --from-file f --duration 5s"] {
+            mistake(line);
+        }
+    }
+
+    #[test]
     fn every_command_has_help_version_and_the_common_options() {
-        for command in ["", "serve", "demo", "check", "report", "replay"] {
+        for command in ["", "serve", "demo", "check", "report", "hotkeys", "replay"] {
             for flag in ["--help", "--version"] {
                 let refusal = read(&format!("{command} {flag}")).unwrap_err();
                 assert_eq!(refusal.status(), ExitStatus::Fine, "{command} {flag}");
             }
             read(&format!(
                 "{command} --config a.toml --log-format json {}",
-                if command == "replay" { "f" } else { "" }
+                match command {
+                    "replay" => "f",
+                    "hotkeys" => "--from-file f",
+                    _ => "",
+                }
             ))
             .unwrap();
         }

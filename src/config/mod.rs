@@ -85,12 +85,40 @@ pub enum HotKeyMode {
 }
 
 /// Sampling of accesses for hot keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HotKeys {
     /// Whether to sample.
     pub mode: HotKeyMode,
     /// `MONITOR` may be used. It is the only source in this release: without it nothing is sampled.
     pub allow_monitor: bool,
+    /// What keys are for.
+    pub kinds: KindRules,
+}
+
+/// Globs over patterns of keys (`session:*`, in any case), by what such keys are for. The first kind that fits, in
+/// this order, is theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KindRules {
+    /// Sessions of users.
+    pub session: Vec<String>,
+    /// Numbers that are counted up.
+    pub counter: Vec<String>,
+    /// Settings that everyone reads.
+    pub config: Vec<String>,
+    /// What is shown to many.
+    pub content: Vec<String>,
+}
+
+impl Default for KindRules {
+    fn default() -> Self {
+        let globs = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect();
+        Self {
+            session: globs(&["sess:*", "sess_*", "*session*"]),
+            counter: globs(&["*count*", "stats:*", "*:stats:*", "*views*", "hits:*"]),
+            config: globs(&["config*", "*:config*", "*setting*", "*feature*", "*flag*"]),
+            content: globs(&["*article*", "*product*", "*page*", "*post:*", "*content*", "*trending*"]),
+        }
+    }
 }
 
 impl HotKeys {

@@ -96,7 +96,7 @@ fn every_key_arrives() {
     assert_eq!(config.timing, timing);
     assert_eq!(config.redis_metrics, RedisMetrics::Off);
     assert_eq!(config.state_file, Some(PathBuf::from("/var/lib/cache-storm-exporter/state")));
-    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Auto, allow_monitor: true });
+    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Auto, allow_monitor: true, ..HotKeys::default() });
     let sessions = Planned {
         cache: "sessions".into(),
         start_unix: 1_795_572_000.0,
@@ -168,7 +168,7 @@ fn without_any_configuration_the_local_redis_is_watched() {
     assert_eq!(config.timing, Timing::default());
     assert_eq!(config.redis_metrics, RedisMetrics::Core);
     assert_eq!(config.state_file, None);
-    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Off, allow_monitor: false });
+    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Off, allow_monitor: false, ..HotKeys::default() });
     assert_eq!(config.planned, []);
     let [cache] = config.caches.as_slice() else { panic!("one cache") };
     assert_eq!(cache.name.as_str(), "default");
@@ -195,7 +195,7 @@ fn the_environment_is_stronger_than_the_file() {
     let config = load(Some(&path), &Overrides::default(), variables).unwrap();
     assert_eq!(config.poll, Poll { interval: Duration::from_secs(3), timeout: Duration::from_millis(500) });
     assert_eq!(config.timing.time_scale, 10.0);
-    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Auto, allow_monitor: false });
+    assert_eq!(config.hotkeys, HotKeys { mode: HotKeyMode::Auto, allow_monitor: false, ..HotKeys::default() });
     assert_eq!(config.caches[1].thresholds.value(Threshold::HealthyHitRatio), Some(0.9));
     assert_eq!(config.caches[1].thresholds.value(Threshold::LowHitRatio), Some(0.4), "its neighbours stay");
 }

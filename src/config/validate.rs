@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::raw::{Item, Section};
-use super::{Config, HotKeyMode, HotKeys, Poll, RedisMetrics, caches, planned};
+use super::{Config, HotKeyMode, HotKeys, KindRules, Poll, RedisMetrics, caches, planned};
 use crate::detect::settings::Timing;
 use crate::thresholds::{Threshold, Thresholds};
 
@@ -131,8 +131,26 @@ fn hotkeys(mut section: Section<'_>) -> HotKeys {
     let modes = [("off", HotKeyMode::Off), ("auto", HotKeyMode::Auto)];
     let mode = section.get("mode").and_then(|item| item.choice(&modes)).unwrap_or_default();
     let allow_monitor = section.get("allow_monitor").and_then(|item| item.flag()).unwrap_or_default();
+    let kinds = kinds(section.section("kinds"));
     section.finish();
-    HotKeys { mode, allow_monitor }
+    HotKeys { mode, allow_monitor, kinds }
+}
+
+fn kinds(mut section: Section<'_>) -> KindRules {
+    let mut rules = KindRules::default();
+    let kinds = [
+        ("session", &mut rules.session),
+        ("counter", &mut rules.counter),
+        ("config", &mut rules.config),
+        ("content", &mut rules.content),
+    ];
+    for (name, globs) in kinds {
+        if let Some(items) = section.get(name).and_then(|item| item.list("a list of globs such as [\"session:*\"]")) {
+            *globs = items.iter().filter_map(|item| item.text("a glob such as session:*").map(str::to_owned)).collect();
+        }
+    }
+    section.finish();
+    rules
 }
 
 /// Pairs of which the first must not exceed the second.

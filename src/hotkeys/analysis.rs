@@ -74,6 +74,8 @@ pub struct Analysis {
     lines: u64,
     skipped: u64,
     first_time: Option<Time>,
+    /// Of the lines since the last pause.
+    since_pause: Option<Time>,
     last_time: Option<Time>,
 }
 
@@ -105,6 +107,7 @@ impl Analysis {
             lines: 0,
             skipped: 0,
             first_time: None,
+            since_pause: None,
             last_time: None,
         }
     }
@@ -131,6 +134,7 @@ impl Analysis {
         let length = line.time.len().min(TIME_BYTES);
         time[..length].copy_from_slice(&line.time[..length]);
         self.first_time.get_or_insert((time, length));
+        self.since_pause.get_or_insert((time, length));
         self.last_time = Some((time, length));
         let client = match line.source {
             Source::Client(host) => {
@@ -271,6 +275,17 @@ impl Analysis {
     pub fn seconds(&self) -> Option<f64> {
         let (first, last) = (self.first_time.as_ref()?, self.last_time.as_ref()?);
         Some(seconds(last)? - seconds(first)?).filter(|seconds| *seconds > 0.0)
+    }
+
+    /// Nothing was read for a while.
+    pub fn pause(&mut self) {
+        self.since_pause = None;
+    }
+
+    /// Seconds from the first line after the last pause to the last.
+    #[must_use]
+    pub fn seconds_since_pause(&self) -> Option<f64> {
+        Some(seconds(self.last_time.as_ref()?)? - seconds(self.since_pause.as_ref()?)?).filter(|seconds| *seconds > 0.0)
     }
 
     /// The heaviest keys.

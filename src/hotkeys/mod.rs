@@ -1,18 +1,27 @@
 //! The hottest key's share of a node's accesses, sampled where that can do no harm.
 //!
 //! One task for all caches looks at what is published, picks a node at a time (`schedule`), makes sure that the
-//! node can bear it and watches it for a moment (`sampler`). The next round shows the detector the result, through
-//! [`HotKeySlots`]. No key leaves `analysis`, not even into a log.
+//! node can bear it and watches it for a moment (`watch`). The next round shows the detector the result, through
+//! [`HotKeySlots`]. No key leaves `analysis` there, not even into a log. The
+//! command `hotkeys` shows keys to whoever runs it, from a node (`capture`) or a file (`input`).
 
+pub mod advice;
 pub mod analysis;
+pub mod capture;
 pub mod clients;
 pub mod commands;
+pub mod input;
+pub mod kinds;
 mod line;
 pub mod pattern;
+pub mod report;
 mod sampler;
 mod schedule;
 pub mod sketch;
+mod specs;
+mod table;
 pub mod ttl;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

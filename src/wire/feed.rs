@@ -32,16 +32,16 @@ pub enum FeedEnd {
 
 impl Connection {
     /// Watches what the server executes for `time`, at most 5,000 lines and 2 MB, then hangs up. Every line is
-    /// shown to `see` as sent, with its line end.
+    /// shown to `see` as sent, with its line end. `false`: there was more.
     ///
     /// # Errors
     /// `noperm` where `MONITOR` or `WAIT` is refused, `io` for a connection that breaks, `timeout` for a server that
     /// does not answer at all.
-    pub async fn monitor(mut self, time: Duration, end: FeedEnd, see: impl FnMut(&[u8])) -> Result<(), PollError> {
+    pub async fn monitor(mut self, time: Duration, end: FeedEnd, see: impl FnMut(&[u8])) -> Result<bool, PollError> {
         self.feed(time, end, see).await.map_err(|fault| fault.at(&self.node))
     }
 
-    async fn feed(&mut self, time: Duration, end: FeedEnd, mut see: impl FnMut(&[u8])) -> Result<(), Fault> {
+    async fn feed(&mut self, time: Duration, end: FeedEnd, mut see: impl FnMut(&[u8])) -> Result<bool, Fault> {
         let (started, password) = (Instant::now(), self.credentials.expose_password().map(str::to_owned));
         write(&mut self.stream, &request(time, end)).await.map_err(|error| Fault::from_io(&error))?;
         let deadline = match end {
@@ -56,19 +56,20 @@ impl Connection {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(Fault::from_io(&error)),
                 Err(_) if seen == 0 => return Err(Fault::new(FailureReason::Timeout, "MONITOR was not answered")),
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(true),
             }
             match line.as_slice() {
                 [b'-', ..] => return Err(refusal(&line, password.as_deref())),
                 // WAIT is over: the rest is the good-bye.
-                [b':', ..] => return Ok(()),
+                [b':', ..] => return Ok(true),
                 [.., b'\n'] => see(&line),
                 [] if seen == 0 => return Err(Fault::from_io(&io::ErrorKind::UnexpectedEof.into())),
-                // The end of the feed, or of the bytes that we read of it.
-                _ => return Ok(()),
+                [] => return Ok(true),
+                // The end of the bytes that we read of it.
+                _ => return Ok(false),
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
             let connection = Connection::open(&endpoint, &TlsStore::default(), soon).await.unwrap();
             let mut lines = Vec::new();
             let see = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
-            connection.monitor(Duration::from_millis(100), end, see).await.map(|()| lines)
+            connection.monitor(Duration::from_millis(100), end, see).await.map(|_| lines)
         };
         let ((request, _stream), seen) = tokio::join!(server, client);
         (seen, request)

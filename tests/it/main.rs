@@ -6,6 +6,7 @@ mod alerts;
 mod captures;
 mod dashboards;
 mod harness;
+mod hotkeys;
 mod live;
 mod readme;
 mod recordings;
