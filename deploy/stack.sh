@@ -14,17 +14,8 @@ alertmanager_port=${ALERTMANAGER_PORT:-9093}
 sessions=("$redis_port" "$((redis_port + 1))" "$((redis_port + 2))")
 catalog=("$((redis_port + 3))" "$((redis_port + 4))")
 
-# Cache-aside clients in the server itself, 20 lookups a call: one of twenty asks for what nobody stores, a missed key
-# is written. Lua's generator starts the same for every call, therefore the seed.
-load="
-  local now = redis.call('TIME')
-  math.randomseed(now[1] % 1000 * 1000000 + now[2])
-  for i = 1, 19 do
-    local key = 'key:' .. math.random(20000)
-    if not redis.call('GET', key) then redis.call('SET', key, string.rep('x', 64)) end
-  end
-  redis.call('GET', 'absent:' .. now[2])
-  return 0"
+# Cache-aside clients.
+load=$(cat deploy/load.lua)
 fill="for i = 1, 20000 do redis.call('SET', 'key:' .. i, string.rep('x', 64)) end return 0"
 
 answers() {

@@ -1,5 +1,6 @@
 //! Wiring: reads the configuration and hands each command what it needs. No logic of its own.
 
+mod ask;
 mod demo;
 mod hotkeys;
 mod live;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::check;
-use crate::cli::{Command, Common, LogFormat, ReplayArgs};
+use crate::cli::{CheckArgs, Command, Common, LogFormat, ReplayArgs};
 use crate::config::{self, Config, ConfigErrors, Overrides};
 use crate::exit::ExitStatus;
 use crate::hotkeys::watch::Obstacle;
@@ -50,11 +51,13 @@ pub enum AppError {
     /// Signals cannot be listened to.
     #[error("listen to signals: {0}")]
     Signals(std::io::Error),
-    /// A running exporter did not give its report.
-    #[error("ask {whom} for its report: {reason}; expected a running exporter, as http://HOST:9736")]
+    /// A running exporter did not answer, or not as one.
+    #[error("ask {whom} {what}: {reason}; expected a running exporter, as http://HOST:9736")]
     Ask {
         /// Host and port.
         whom: String,
+        /// What was asked: "for its report".
+        what: &'static str,
         /// Why not.
         reason: String,
     },
@@ -121,13 +124,18 @@ async fn dispatch(command: Command) -> Result<ExitStatus, AppError> {
             let base = configure(&args.common, &overrides)?;
             demo::run(&args, base).await
         }
+        // A running exporter has its own configuration; ours would only stand in the way.
+        Command::Check(CheckArgs { url: Some(url), .. }) => {
+            let answer = ask::get(&url, "-/ready", "whether it is ready").await?;
+            std::io::stdout().lock().write_all(answer.as_bytes())?;
+            Ok(ExitStatus::Fine)
+        }
         Command::Check(args) => {
             let config = configure(&args.common, &overrides)?;
             let (text, status) = check::check(&config).await;
             std::io::stdout().lock().write_all(text.as_bytes())?;
             Ok(status)
         }
-        // A running exporter has its own configuration; ours would only stand in the way.
         Command::Report(args) if args.url.is_some() => report::run(&args, None).await,
         Command::Report(args) => {
             let config = configure(&args.common, &overrides)?;

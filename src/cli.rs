@@ -148,6 +148,9 @@ pub struct CheckArgs {
     /// Nodes instead of the configured ones.
     #[command(flatten)]
     pub targets: Targets,
+    /// Ask this running exporter whether it is ready, instead of the nodes: for container health checks
+    #[arg(long, value_name = "URL", conflicts_with = "redis")]
+    pub url: Option<String>,
 }
 
 /// Arguments of `report`.

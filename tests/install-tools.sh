@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Makes sure that the programs the tests start are there: redis-server, prometheus and promtool (package prometheus),
-# prometheus-alertmanager and amtool (package prometheus-alertmanager).
-# Installs them by apt-get where that is possible; elsewhere says what is missing and fails.
+# prometheus-alertmanager and amtool (package prometheus-alertmanager); docker-compose; python3 with Grafana's schema
+# for dashboards.
+# Installs them by apt-get where that is possible; elsewhere says what is missing and fails. The schema is a package of
+# PyPI and goes into the user's cache, tests/it/dashboards.rs knows where.
 set -euo pipefail
 
 # Whether all of these programs are there.
@@ -12,18 +14,35 @@ has() {
   done
 }
 
+# The newest of Grafana's schemas that the package carries: a plain install takes that of 10.1.
+sdk='grafana-foundation-sdk==1769699379!11.6.0'
+venv=${XDG_CACHE_HOME:-$HOME/.cache}/cache-storm-exporter/grafana-sdk-11.6
+
+grafana_sdk() {
+  [[ -e $venv/complete ]] && return
+  echo "installing $sdk"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "$sdk"
+  touch "$venv/complete"
+}
+
 packages=()
 has redis-server redis-cli || packages+=(redis-server)
 has prometheus promtool || packages+=(prometheus)
 has prometheus-alertmanager amtool || packages+=(prometheus-alertmanager)
-[[ ${#packages[@]} -eq 0 ]] && exit 0
+has docker-compose || packages+=(docker-compose)
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+if [[ ${#packages[@]} -eq 0 ]]; then
+  grafana_sdk
+  exit 0
+fi
 
 sudo=()
 if [[ $EUID -ne 0 ]]; then
   sudo=(sudo)
 fi
 if ! command -v apt-get >/dev/null || ! command -v "${sudo[0]:-true}" >/dev/null; then
-  echo "The tests need Redis, Prometheus and Alertmanager with their tools; missing here: ${packages[*]}." >&2
+  echo "The tests need Redis, Prometheus and Alertmanager with their tools, docker-compose and Python; missing here: ${packages[*]}." >&2
   echo "Install them by your system's package manager and try again (Debian calls alertmanager prometheus-alertmanager)." >&2
   exit 1
 fi
@@ -38,3 +57,4 @@ if [[ ! -e $policy ]]; then
 fi
 "${sudo[@]}" apt-get update -qq
 "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+grafana_sdk

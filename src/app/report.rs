@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::AppError;
+use super::{AppError, ask};
 use crate::cli::{ReportArgs, ReportFormat};
 use crate::config::{Config, Poll};
 use crate::exit::ExitStatus;
@@ -17,9 +17,6 @@ use crate::report::Report;
 
 /// Pace of sampling: a minute holds enough polls for windows and, at the end, a first baseline.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
-
-/// An exporter serves from memory: one that takes longer is in trouble.
-const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Prints the report; the exit code is the worst severity.
 pub(super) async fn run(args: &ReportArgs, config: Option<Config>) -> Result<ExitStatus, AppError> {
@@ -42,20 +39,13 @@ pub(super) async fn run(args: &ReportArgs, config: Option<Config>) -> Result<Exi
 }
 
 async fn ask(url: &str) -> Result<Report, AppError> {
-    // What was typed may hold a password: no error repeats it.
-    let address = url::Url::parse(url).ok().filter(|address| address.scheme() == "http" && address.has_host());
-    let Some(address) = address.and_then(|base| base.join("api/v1/report").ok()) else {
-        return Err(AppError::Ask { whom: "the --url given".to_owned(), reason: "not an http:// address".to_owned() });
-    };
-    let whom = address.authority().rsplit('@').next().unwrap_or_default().to_owned();
-    let get = move || -> Result<Report, String> {
-        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(ASK_TIME_MAX)).build().into();
-        let mut response = agent.get(address.as_str()).call().map_err(|error| error.to_string())?;
-        let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
-        serde_json::from_str(&body).map_err(|error| format!("its report cannot be read: {error}"))
-    };
-    let answer = tokio::task::spawn_blocking(get).await.unwrap_or_else(|error| Err(error.to_string()));
-    answer.map_err(|reason| AppError::Ask { whom, reason })
+    const WHAT: &str = "for its report";
+    let body = ask::get(url, "api/v1/report", WHAT).await?;
+    serde_json::from_str(&body).map_err(|error| AppError::Ask {
+        whom: ask::whom(url),
+        what: WHAT,
+        reason: format!("its report cannot be read: {error}"),
+    })
 }
 
 /// Samples the configured nodes for a while. A verdict after a minute rests on borrowed baselines at best.

@@ -80,7 +80,7 @@ impl Panel {
         let json = json!({
             "type": kind, "title": title, "description": description, "pluginVersion": GRAFANA,
             "datasource": datasource(), "targets": [], "options": {},
-            "fieldConfig": {"defaults": {"custom": {}}, "overrides": []},
+            "fieldConfig": {"defaults": {"custom": {}, "unit": Unit::None.name()}, "overrides": []},
         });
         Self { width, height, json }
     }

@@ -5,6 +5,7 @@ pub(crate) mod exporter;
 pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod pager;
+pub(crate) mod prometheus;
 pub(crate) mod redis;
 pub(crate) mod resp;
 

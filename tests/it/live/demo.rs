@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::eventually;
-use crate::harness::exporter::Exporter;
+use crate::harness::exporter::{Exporter, run};
 
 const FAMILIES: &[&str] = &[
     "cache_storm_node_up",
@@ -67,6 +67,13 @@ async fn demo_shows_every_family_and_a_storm_that_comes_and_goes() {
     let metrics = exporter.metrics().await;
     assert!(metrics.all("cache_storm_node_up", &[]).count() >= 4, "several nodes");
     assert_eq!(promtool_check(&metrics.text), "", "promtool has nothing to say");
+
+    // What a container's health check asks.
+    let address = format!("http://127.0.0.1:{}", exporter.port);
+    let asked = run("", &["check", "--url", &address], &[]).await;
+    assert_eq!((asked.code, asked.output.as_str()), (Some(0), "ready\n"));
+    let nobody = run("", &["check", "--url", "http://127.0.0.1:1"], &[]).await;
+    assert_eq!(nobody.code, Some(69), "{}", nobody.output);
 
     let worst = async || {
         let metrics = exporter.metrics().await;

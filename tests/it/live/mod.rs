@@ -2,6 +2,7 @@
 //!
 //! Durations: a test that sets `time_scale: S` judges every duration of the detector divided by S.
 
+mod dashboards;
 mod demo;
 mod hang;
 mod hotkeys;
