@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use cache_storm_exporter::config::{Credentials, Endpoint};
 use cache_storm_exporter::parse::Info;
-use cache_storm_exporter::poll::{NodeLink, Outcome};
+use cache_storm_exporter::poll::{Depth, NodeLink, Outcome};
 use cache_storm_exporter::wire::TlsStore;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -73,7 +73,7 @@ impl Poller {
 
     fn poll(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(5);
-        match self.runtime.block_on(self.link.poll(&self.tls, deadline)) {
+        match self.runtime.block_on(self.link.poll(Depth::Core, &self.tls, deadline)) {
             Outcome::Answered(answer) => drop(black_box(answer)),
             other => panic!("a poll failed: {other:?}"),
         }

@@ -5,6 +5,7 @@
 //! its way and would be taken for the next one.
 
 mod error;
+mod extras;
 mod feed;
 mod limit;
 mod reply;
@@ -13,7 +14,7 @@ mod tls;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -28,6 +29,7 @@ use crate::config::{Credentials, Endpoint, TlsOptions};
 use crate::model::{FailureReason, NodeName};
 pub use error::PollError;
 use error::{Fault, name, presentable};
+pub use extras::Extras;
 pub use feed::FeedEnd;
 use limit::Limited;
 pub use reply::Reply;
@@ -57,13 +59,17 @@ pub struct Connection {
     node: NodeName,
     stream: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     credentials: Credentials,
+    /// Commands on top of `INFO` that the server has refused.
+    refused: Vec<&'static str>,
 }
 
 /// What a server said of itself.
 #[derive(Debug, Clone)]
 pub struct InfoReply {
     /// Its `INFO`, default sections and, where permitted, `commandstats`.
-    pub text: Arc<str>,
+    pub text: String,
+    /// What it answered on top of `INFO`, as lines of the same form.
+    pub extras: String,
     /// From sending the question to having the answer.
     pub took: Duration,
 }
@@ -84,11 +90,30 @@ impl Connection {
     /// `timeout` at the deadline, `noperm` and the like as the server refuses, `too_large` past
     /// 4 MiB, `protocol` and `io` for what is no answer at all.
     pub async fn info(&mut self, deadline: Instant) -> Result<InfoReply, PollError> {
+        self.info_and(&Extras::default(), deadline).await
+    }
+
+    /// As [`Connection::info`], and in the same round trip more. An extra that is refused fails nothing, and is not
+    /// asked for again.
+    ///
+    /// # Errors
+    /// As [`Connection::info`].
+    pub async fn info_and(&mut self, extras: &Extras, deadline: Instant) -> Result<InfoReply, PollError> {
         let sent = Instant::now();
-        let replies = within(deadline, "waiting for INFO", self.exchange(&INFO_REQUEST)).await;
+        let questions = extras.questions(&self.refused);
+        let mut request = INFO_REQUEST.clone();
+        for question in &questions {
+            let words: Vec<&str> = question.command().split(' ').chain(question.argument()).collect();
+            request.extend(packed(&words));
+        }
+        let mut replies = vec![Reply::Null; 2 + questions.len()];
         let password = self.credentials.expose_password();
-        let text = replies.and_then(|[info, commandstats]| info_text(info, commandstats, password));
-        text.map(|text| InfoReply { text, took: sent.elapsed() }).map_err(|fault| fault.at(&self.node))
+        let answered = exchange(&mut self.stream, &request, &mut replies, password);
+        let answered = within(deadline, "waiting for INFO", answered).await;
+        let told = replies.split_off(2);
+        let text = answered.and_then(|()| info_text(replies, password)).map_err(|fault| fault.at(&self.node))?;
+        let extras = extras::lines(&questions, &told, &mut self.refused);
+        Ok(InfoReply { text, extras, took: sent.elapsed() })
     }
 
     /// Asks for settings by name, in one round trip; one that the server does not know is `None`.
@@ -165,7 +190,12 @@ impl Connection {
             None => Either::Left(tcp),
             Some(options) => Either::Right(Box::new(encrypt(tcp, endpoint, options, tls, deadline).await?)),
         };
-        let mut connection = Self { node: endpoint.node.clone(), stream, credentials: endpoint.credentials.clone() };
+        let mut connection = Self {
+            node: endpoint.node.clone(),
+            stream,
+            credentials: endpoint.credentials.clone(),
+            refused: Vec::new(),
+        };
         within(deadline, "introducing ourselves", connection.introduce()).await?;
         Ok(connection)
     }
@@ -274,21 +304,22 @@ fn setting_text(reply: &Reply, password: Option<&str>) -> Result<Option<String>,
 }
 
 /// The whole text, from the reply to `INFO` and the one to `INFO commandstats`.
-fn info_text(info: Reply, commandstats: Reply, password: Option<&str>) -> Result<Arc<str>, Fault> {
-    let mut text = match info {
+fn info_text(replies: Vec<Reply>, password: Option<&str>) -> Result<String, Fault> {
+    let mut replies = replies.into_iter();
+    let mut text = match replies.next().unwrap_or(Reply::Null) {
         Reply::Text(text) if text.contains(':') => text,
         Reply::Error { code, text } => return Err(Fault::from_reply(INFO, &code, &text, password)),
         _ => {
             return Err(Fault::new(FailureReason::Protocol, "INFO was answered, but not with fields"));
         }
     };
-    if let Reply::Text(commandstats) = commandstats {
+    if let Some(Reply::Text(commandstats)) = replies.next() {
         if !text.ends_with('\n') {
             text.push('\n');
         }
         text.push_str(&commandstats);
     }
-    Ok(Arc::from(text))
+    Ok(text)
 }
 
 fn auth_request(credentials: &Credentials) -> Option<Vec<u8>> {

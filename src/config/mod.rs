@@ -72,6 +72,8 @@ pub enum RedisMetrics {
     /// At most 25 families, no per-command series.
     #[default]
     Core,
+    /// All that `/scrape` shows, for every node.
+    Full,
 }
 
 /// Whether accesses are sampled for hot keys.

@@ -138,11 +138,6 @@ impl<'a> Item<'a> {
         matches!(self.raw.origin, Origin::Flag(_))
     }
 
-    /// Whether the value is exactly this text.
-    pub(super) fn is(&self, text: &str) -> bool {
-        matches!(&self.raw.value, Value::Text(written) if written == text)
-    }
-
     /// The option that the text spells.
     pub(super) fn choice<T: Copy>(&self, options: &[(&str, T)]) -> Option<T> {
         let names = options.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");

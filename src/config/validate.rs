@@ -113,14 +113,8 @@ fn timing(mut section: Section<'_>) -> Timing {
 }
 
 fn metrics(mut section: Section<'_>) -> RedisMetrics {
-    let families = section.get("redis").and_then(|item| {
-        // Part of the contract, but nothing acts on it yet.
-        if item.is("full") {
-            item.reject("is not supported in this release, expected one of off, core");
-            return None;
-        }
-        item.choice(&[("off", RedisMetrics::Off), ("core", RedisMetrics::Core)])
-    });
+    let choices = [("off", RedisMetrics::Off), ("core", RedisMetrics::Core), ("full", RedisMetrics::Full)];
+    let families = section.get("redis").and_then(|item| item.choice(&choices));
     section.finish();
     families.unwrap_or_default()
 }

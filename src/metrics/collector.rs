@@ -1,20 +1,19 @@
-//! From a snapshot to metric families, made anew for every encoding: what left the snapshot leaves no series.
+//! The fleet as the metrics library's families: what `text` is held to, and what the bounds are counted on.
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Quantile, Summary,
+};
 
 use crate::config::RedisMetrics;
 use crate::model::CacheName;
-use crate::parse::Info;
 use crate::publish::FleetSnapshot;
-use crate::publish::dropin::{self, ServerView};
+use crate::publish::dropin::{self, ALL_DATABASES, DropInRow, MAX_DATABASES, ServerView};
 use crate::publish::table::{CACHE, FLEET, Family, Kind, NODE, NodeView, Sink, Value};
 
 /// Families of the fleet in the order of the table, without those that have no series.
-///
-/// They come one at a time, so that an encoder holds one family of the fleet in memory, not all.
-pub fn families(fleet: &FleetSnapshot, redis: RedisMetrics) -> impl Iterator<Item = MetricFamily> {
+pub(super) fn families(fleet: &FleetSnapshot, redis: RedisMetrics) -> impl Iterator<Item = MetricFamily> {
     let nodes = nodes(fleet, redis);
     let caches = CACHE.iter().map(|row| {
         let mut series = Series::of(&row.family);
@@ -38,11 +37,12 @@ pub fn families(fleet: &FleetSnapshot, redis: RedisMetrics) -> impl Iterator<Ite
         series.within(&[], |out| (row.read)(fleet, out));
         series.finish()
     });
-    let rows = match redis {
-        RedisMetrics::Off => &[],
-        RedisMetrics::Core => dropin::CORE,
+    let rows: Vec<&'static DropInRow> = match redis {
+        RedisMetrics::Off => Vec::new(),
+        RedisMetrics::Core => dropin::CORE.iter().collect(),
+        RedisMetrics::Full => dropin::rows().collect(),
     };
-    let servers = rows.iter().map(move |row| {
+    let servers = rows.into_iter().map(move |row| {
         let mut series = Series::of(&row.family);
         for node in nodes.iter() {
             series.within(&node.labels(), |out| row.read(&node.server, out));
@@ -64,7 +64,7 @@ impl Node<'_> {
     }
 }
 
-/// Every node with its verdict; `INFO` is read once, and only if its families are wanted.
+/// Every node with its verdict.
 fn nodes(fleet: &FleetSnapshot, redis: RedisMetrics) -> std::rc::Rc<[Node<'_>]> {
     let mut nodes = Vec::new();
     for (cache, snapshot) in &fleet.caches {
@@ -72,15 +72,8 @@ fn nodes(fleet: &FleetSnapshot, redis: RedisMetrics) -> std::rc::Rc<[Node<'_>]> 
         let verdicts: BTreeMap<_, _> = snapshot.verdict.nodes.iter().map(|verdict| (&verdict.node, verdict)).collect();
         for node in &snapshot.nodes {
             let Some(verdict) = verdicts.get(&node.node) else { continue };
-            let info = match (&node.info, redis) {
-                (Some(text), RedisMetrics::Core) if node.up => Info::parse(text),
-                _ => Info::default(),
-            };
-            nodes.push(Node {
-                cache,
-                view: NodeView { snapshot: node, verdict },
-                server: ServerView { up: node.up, info },
-            });
+            let databases = if redis == RedisMetrics::Full { ALL_DATABASES } else { MAX_DATABASES };
+            nodes.push(Node { cache, view: NodeView { snapshot: node, verdict }, server: node.server(databases) });
         }
     }
     nodes.into()
@@ -122,6 +115,7 @@ impl<'f> Series<'f> {
             Kind::Gauge => MetricType::GAUGE,
             Kind::Counter => MetricType::COUNTER,
             Kind::Histogram => MetricType::HISTOGRAM,
+            Kind::Summary => MetricType::SUMMARY,
         });
         family.set_metric(self.metrics);
         Some(family)
@@ -147,16 +141,21 @@ fn set(metric: &mut Metric, kind: Kind, value: Value<'_>) {
             counter.set_value(number);
             metric.set_counter(counter);
         }
-        (Kind::Histogram, Value::Histogram(counts)) => {
+        (Kind::Histogram, Value::Distribution(of)) => {
             let mut histogram = Histogram::default();
-            histogram.set_bucket(counts.cumulative().map(|(bound, count)| bucket(bound, count)).collect());
-            histogram.set_sample_count(counts.count());
-            histogram.set_sample_sum(counts.sum());
+            histogram.set_bucket(of.points.iter().map(|(bound, count)| bucket(*bound, *count as u64)).collect());
+            histogram.set_sample_count(of.count as u64);
+            histogram.set_sample_sum(of.sum);
             metric.set_histogram(histogram);
         }
-        (Kind::Gauge | Kind::Counter, Value::Histogram(_)) | (Kind::Histogram, Value::Number(_)) => {
-            debug_assert!(false, "a row of the table yields another kind than it says");
+        (Kind::Summary, Value::Distribution(of)) => {
+            let mut summary = Summary::default();
+            summary.set_quantile(of.points.iter().map(|(at, value)| quantile(*at, *value)).collect());
+            summary.set_sample_count(of.count as u64);
+            summary.set_sample_sum(of.sum);
+            metric.set_summary(summary);
         }
+        (kind, _) => panic!("a row of the table yields another kind than {}", kind.as_str()),
     }
 }
 
@@ -165,6 +164,13 @@ fn bucket(bound: f64, count: u64) -> Bucket {
     bucket.set_upper_bound(bound);
     bucket.set_cumulative_count(count);
     bucket
+}
+
+fn quantile(at: f64, value: f64) -> Quantile {
+    let mut quantile = Quantile::default();
+    quantile.set_quantile(at);
+    quantile.set_value(value);
+    quantile
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::clock::{Clock, wall_unix_seconds};
+use super::depth::Depth;
 use super::isolation::Isolation;
 use super::memory::Memory;
 use super::round::Nodes;
 use super::tally::Tally;
-use crate::config::{CacheConfig, Config, Planned, Poll};
+use crate::config::{CacheConfig, Config, Planned, Poll, RedisMetrics};
 use crate::detect::settings::Settings;
 use crate::detect::verdict::{CacheVerdict, Episode, Observation};
 use crate::detect::{CacheDetector, CacheState};
@@ -26,6 +27,7 @@ use crate::wire::TlsStore;
 pub(super) struct Plan {
     cache: Arc<CacheConfig>,
     poll: Poll,
+    depth: Depth,
     settings: Settings,
     /// Planned maintenance of this cache.
     planned: Vec<Planned>,
@@ -36,6 +38,7 @@ impl Plan {
         Self {
             cache: Arc::clone(cache),
             poll: config.poll,
+            depth: if config.redis_metrics == RedisMetrics::Full { Depth::Full } else { Depth::Core },
             settings: config.detector_settings(cache),
             planned: config.planned.iter().filter(|planned| planned.cache == cache.name).cloned().collect(),
         }
@@ -133,7 +136,7 @@ impl Cache {
         // The round's time is its start: the nodes are asked at a fixed distance from it, while its
         // end moves by the whole deadline when a node hangs, and every rate would move with it.
         let now = clock.seconds(Instant::now());
-        let mut collected = self.nodes.collect(name, tls, self.plan.poll.timeout).await;
+        let mut collected = self.nodes.collect(name, self.plan.depth, tls, self.plan.poll.timeout).await;
         hot_keys.attach(name, &mut collected.observations);
         let isolated = isolation.report(name, collected.cut_off, publisher);
         for took in collected.took {

@@ -6,16 +6,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backoff;
+use super::depth::{Depth, More};
 use crate::config::Endpoint;
 use crate::model::FailureReason;
 use crate::parse::{Info, Sample};
-use crate::wire::{Connection, InfoReply, PollError, TlsStore};
+use crate::publish::dropin::{MAX_DATABASES, Readings, ServerView};
+use crate::wire::{Connection, Extras, InfoReply, PollError, TlsStore};
 
 /// The line to one node.
 #[derive(Debug)]
 pub struct NodeLink {
     endpoint: Endpoint,
     state: State,
+    more: More,
 }
 
 #[derive(Debug)]
@@ -49,8 +52,10 @@ pub enum Outcome {
 pub struct Answer {
     /// What the detector needs of it.
     pub sample: Box<Sample>,
-    /// All of it.
+    /// All of it, and what was asked on top of `INFO`.
     pub text: Arc<str>,
+    /// The core drop-in series.
+    pub core: Readings,
     /// From sending the question to having the answer.
     pub took: Duration,
 }
@@ -59,7 +64,7 @@ impl NodeLink {
     /// A line that is opened at the first poll.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, state: State::Disconnected(Outage::default()) }
+        Self { endpoint, state: State::Disconnected(Outage::default()), more: More::default() }
     }
 
     /// The node at its end.
@@ -70,7 +75,7 @@ impl NodeLink {
 
     /// Polls once; done by `deadline`. Abandoned half-way, the connection is closed and the next
     /// poll opens another: a late answer must not be taken for the next one.
-    pub async fn poll(&mut self, tls: &TlsStore, deadline: Instant) -> Outcome {
+    pub async fn poll(&mut self, depth: Depth, tls: &TlsStore, deadline: Instant) -> Outcome {
         let state = std::mem::replace(&mut self.state, State::Disconnected(Outage::default()));
         let (kept, failures) = match state {
             State::Connected(connection) => (Some(connection), 0),
@@ -84,13 +89,21 @@ impl NodeLink {
                 (None, outage.failures)
             }
         };
-        match self.ask(kept, tls, deadline).await {
-            Ok((connection, InfoReply { text, took })) => {
+        let extras = self.more.extras(depth);
+        match self.ask(kept, &extras, tls, deadline).await {
+            Ok((connection, InfoReply { mut text, extras: told, took })) => {
                 self.state = State::Connected(connection);
-                let sample = Box::new(Sample::from_info(&Info::parse(&text)));
-                Outcome::Answered(Answer { sample, text, took })
+                // Parsed once: that is most of what a poll costs us.
+                let info = Info::parse(&text);
+                let sample = Box::new(Sample::from_info(&info));
+                let more = self.more.learn(&info, &extras, &told);
+                let server = ServerView { up: true, info, databases_max: MAX_DATABASES, ..ServerView::default() };
+                let core = Readings::of(&server);
+                text.push_str(&more);
+                Outcome::Answered(Answer { sample, text: Arc::from(text), core, took })
             }
             Err(error) => {
+                self.more = More::default();
                 let failures = failures.saturating_add(1);
                 let retry_at = Some(Instant::now() + backoff::pause(failures, rand::random()));
                 self.state = State::Disconnected(Outage { reason: Some(error.reason), failures, retry_at });
@@ -104,18 +117,19 @@ impl NodeLink {
     async fn ask(
         &self,
         kept: Option<Connection>,
+        extras: &Extras,
         tls: &TlsStore,
         deadline: Instant,
     ) -> Result<(Connection, InfoReply), PollError> {
         if let Some(mut connection) = kept {
-            match connection.info(deadline).await {
+            match connection.info_and(extras, deadline).await {
                 Ok(reply) => return Ok((connection, reply)),
                 Err(error) if error.reason == FailureReason::Io => {}
                 Err(error) => return Err(error),
             }
         }
         let mut connection = Connection::open(&self.endpoint, tls, deadline).await?;
-        let reply = connection.info(deadline).await?;
+        let reply = connection.info_and(extras, deadline).await?;
         Ok((connection, reply))
     }
 }
@@ -131,7 +145,7 @@ mod tests {
     }
 
     async fn poll_within(link: &mut NodeLink, time: Duration) -> Result<Answer, FailureReason> {
-        match link.poll(&TlsStore::default(), Instant::now() + time).await {
+        match link.poll(Depth::Core, &TlsStore::default(), Instant::now() + time).await {
             Outcome::Answered(answer) => Ok(answer),
             Outcome::Failed(error) => Err(error.reason),
             Outcome::Waiting(reason) => panic!("waiting after {reason}"),
@@ -189,7 +203,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(poll(&mut link).await.unwrap_err(), FailureReason::Refused);
         }
-        let outcome = link.poll(&TlsStore::default(), Instant::now() + Duration::from_secs(1)).await;
+        let outcome = link.poll(Depth::Core, &TlsStore::default(), Instant::now() + Duration::from_secs(1)).await;
         assert!(matches!(outcome, Outcome::Waiting(FailureReason::Refused)), "{outcome:?}");
     }
 }

@@ -4,6 +4,7 @@ mod backoff;
 mod cache;
 mod clock;
 pub mod connection;
+mod depth;
 mod fleet;
 mod isolation;
 mod memory;
@@ -12,5 +13,6 @@ mod tally;
 
 pub use clock::{Clock, wall_unix_seconds};
 pub use connection::{Answer, NodeLink, Outcome};
+pub use depth::Depth;
 pub use fleet::FleetPoller;
 pub use memory::Memory;

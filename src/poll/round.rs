@@ -8,13 +8,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::clock::wall_unix_seconds;
 use super::connection::{Answer, NodeLink, Outcome};
+use super::depth::Depth;
 use super::isolation;
 use crate::config::{CacheConfig, Endpoint};
 use crate::detect::verdict::Observation;
 use crate::events;
 use crate::model::{CacheName, FailureReason, NodeName};
 use crate::parse::Sample;
-use crate::publish::NodeSnapshot;
+use crate::publish::dropin::{Readings, ServerView};
+use crate::publish::{Answers, Interest, NodeSnapshot};
 use crate::wire::TlsStore;
 
 /// Nodes asked at the same moment. More would make their answers queue up in front of us and count
@@ -70,7 +72,13 @@ impl Nodes {
     }
 
     /// Asks every node, none of them later than `timeout` after now.
-    pub(super) async fn collect(&mut self, cache: &CacheName, tls: &TlsStore, timeout: Duration) -> Collected {
+    pub(super) async fn collect(
+        &mut self,
+        cache: &CacheName,
+        depth: Depth,
+        tls: &TlsStore,
+        timeout: Duration,
+    ) -> Collected {
         let start = Instant::now();
         let deadline = start + timeout;
         let bursts = self.nodes.len().div_ceil(BURST_NODES_MAX).max(1) as u32;
@@ -81,7 +89,7 @@ impl Nodes {
                 if burst > 0 {
                     sleep_until(at).await;
                 }
-                node.poll(cache, tls, deadline).await
+                node.poll(cache, depth, tls, deadline).await
             }
         });
         let (observations, took): (_, Vec<Option<Duration>>) = join_all(polls).await.into_iter().unzip();
@@ -104,6 +112,9 @@ impl Node {
             sample: None,
             info: None,
             failures: [0; FailureReason::ALL.len()],
+            answers: Answers::default(),
+            core: Readings::default(),
+            interest: Interest::default(),
         };
         Self { link: NodeLink::new(endpoint.clone()), snapshot, down: None }
     }
@@ -118,12 +129,14 @@ impl Node {
     async fn poll(
         &mut self,
         cache: &CacheName,
+        depth: Depth,
         tls: &TlsStore,
         deadline: Instant,
     ) -> ((NodeName, Observation), Option<Duration>) {
-        let outcome = self.link.poll(tls, deadline).await;
+        let depth = if self.snapshot.interest.lasts() { Depth::Full } else { depth };
+        let outcome = self.link.poll(depth, tls, deadline).await;
         let (observation, took) = match outcome {
-            Outcome::Answered(Answer { sample, text, took }) => {
+            Outcome::Answered(Answer { sample, text, core, took }) => {
                 if self.down.take().is_some() {
                     events::node_up(cache, &self.snapshot.node);
                 }
@@ -131,6 +144,10 @@ impl Node {
                 self.snapshot.last_poll_unix = Some(wall_unix_seconds());
                 self.snapshot.sample = Some(Arc::new(Sample::clone(&sample)));
                 self.snapshot.info = Some(text);
+                self.snapshot.core = core;
+                let Answers { count, seconds, .. } = self.snapshot.answers;
+                let last_seconds = took.as_secs_f64();
+                self.snapshot.answers = Answers { count: count + 1, seconds: seconds + last_seconds, last_seconds };
                 (Observation::Up { sample, hot_key: None }, Some(took))
             }
             Outcome::Failed(error) => {
@@ -150,6 +167,7 @@ impl Node {
         self.snapshot.up = false;
         self.snapshot.sample = None;
         self.snapshot.info = None;
+        self.snapshot.core = Readings::of(&ServerView::default());
         Observation::Down(reason)
     }
 }
@@ -165,7 +183,7 @@ mod tests {
     }
 
     async fn collect(nodes: &mut Nodes) -> Collected {
-        nodes.collect(&"cache".into(), &TlsStore::default(), Duration::from_secs(2)).await
+        nodes.collect(&"cache".into(), Depth::Core, &TlsStore::default(), Duration::from_secs(2)).await
     }
 
     #[tokio::test]
@@ -276,7 +294,8 @@ mod tests {
         });
         let mut nodes = Nodes::new(&config(endpoints.collect()));
         let begun = Instant::now();
-        let collected = nodes.collect(&"cache".into(), &TlsStore::default(), Duration::from_millis(1500)).await;
+        let collected =
+            nodes.collect(&"cache".into(), Depth::Core, &TlsStore::default(), Duration::from_millis(1500)).await;
         assert_eq!(collected.took.len(), 150);
         // Three bursts in the first 0.75 s: the last leaves at 0.5 s.
         assert!(begun.elapsed() >= Duration::from_millis(500));

@@ -3,13 +3,23 @@
 //! Where the common spelling is wrong (−1 s since the last I/O of a broken link, a start time that
 //! flaps, series of empty databases) it is corrected: absent rather than wrong.
 
-use super::table::{Family, Sink};
+mod fields;
+mod lists;
+mod readings;
+
+use super::Answers;
+use super::table::{Family, Kind, Sink};
 use crate::parse::Info;
 use crate::parse::info::Parts;
+
+pub use readings::Readings;
 
 /// Databases shown per node, the lowest numbered that hold keys: keeps a node within its 70 series.
 /// Servers with more than three databases in use are rare (a cluster has one).
 pub const MAX_DATABASES: usize = 3;
+
+/// Databases shown where a node may show all: a bound on what a server can make us keep, not on honest ones.
+pub const ALL_DATABASES: usize = 256;
 
 /// One server, as the rows read it.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +28,19 @@ pub struct ServerView<'a> {
     pub up: bool,
     /// What it said; empty while it is down.
     pub info: Info<'a>,
+    /// Databases to show: [`MAX_DATABASES`] or [`ALL_DATABASES`].
+    pub databases_max: usize,
+    /// Polls since the node joined.
+    pub polls: u64,
+    /// Those that were answered.
+    pub answers: Answers,
+}
+
+impl ServerView<'_> {
+    /// A field that is not negative: −1 stands for "not supported" and "not now".
+    fn number(&self, field: &str) -> Option<f64> {
+        self.info.number(field).filter(|value| *value >= 0.0)
+    }
 }
 
 /// Where the series of a family come from.
@@ -25,6 +48,10 @@ pub struct ServerView<'a> {
 pub enum Source {
     /// One field of `INFO`; absent where it is not sent, or sent as a negative number ("not supported").
     Field(&'static str),
+    /// The same, times a factor that leads to the base unit.
+    Scaled(&'static str, f64),
+    /// 1 if the field's text is this word, 0 for any other; absent where it is not sent.
+    Word(&'static str, &'static str),
     /// Something that takes more than one field.
     Read(fn(&ServerView<'_>, &mut Sink<'_>)),
 }
@@ -42,10 +69,32 @@ impl DropInRow {
     /// Puts the server's series of the family into the sink.
     pub fn read(&self, server: &ServerView<'_>, out: &mut Sink<'_>) {
         match self.source {
-            Source::Field(field) => out.number(server.info.number(field).filter(|value| *value >= 0.0)),
+            Source::Field(field) => out.number(server.number(field)),
+            Source::Scaled(field, factor) => out.number(server.number(field).map(|value| value * factor)),
+            Source::Word(field, word) => {
+                out.number(server.info.text(field).map(|text| f64::from(u8::from(text == word))));
+            }
             Source::Read(read) => read(server, out),
         }
     }
+}
+
+/// Every row: [`CORE`], then what only `full` and `/scrape` show.
+pub fn rows() -> impl Iterator<Item = &'static DropInRow> {
+    CORE.iter().chain(fields::FIELDS).chain(lists::LISTS)
+}
+
+/// The table as Markdown, for `docs/compatibility.md`: every family with its type and labels.
+#[must_use]
+pub fn markdown() -> String {
+    let mut rows: Vec<&DropInRow> = rows().collect();
+    rows.sort_by_key(|row| row.family.name);
+    let line = |row: &DropInRow| {
+        let Family { name, kind, labels, help, .. } = row.family;
+        format!("| `{name}` | {} | {} | {help} |\n", kind.as_str(), labels.join(", "))
+    };
+    let lines: String = rows.into_iter().map(line).collect();
+    "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned() + &lines
 }
 
 const fn gauge(name: &'static str, field: &'static str, help: &'static str) -> DropInRow {
@@ -70,6 +119,7 @@ const INSTANCE_LABELS: &[&str] = &[
     "role",
     "redis_version",
     "valkey_version",
+    "valkey_release_stage",
     "redis_build_id",
     "redis_mode",
     "os",
@@ -115,14 +165,14 @@ pub const CORE: &[DropInRow] = &[
     counter("redis_expired_keys_total", "expired_keys", "Keys removed at the end of their TTL (expired_keys)."),
     counter("redis_evicted_keys_total", "evicted_keys", "Keys removed for want of memory (evicted_keys)."),
     read("redis_db_keys", &["db"], MAX_DATABASES, "Keys by database, of databases that hold keys (dbN).", |s, out| {
-        databases(s, "keys", out);
+        databases(s, "keys", 1.0, out);
     }),
     read(
         "redis_db_keys_expiring",
         &["db"],
         MAX_DATABASES,
         "Keys with a TTL by database, of databases that hold keys (dbN).",
-        |server, out| databases(server, "expires", out),
+        |server, out| databases(server, "expires", 1.0, out),
     ),
     counter("redis_net_input_bytes_total", "total_net_input_bytes", "Bytes received (total_net_input_bytes)."),
     counter("redis_net_output_bytes_total", "total_net_output_bytes", "Bytes sent (total_net_output_bytes)."),
@@ -176,6 +226,7 @@ fn instance_info(server: &ServerView<'_>, out: &mut Sink<'_>) {
             field("role"),
             field("redis_version"),
             field("valkey_version"),
+            field("valkey_release_stage"),
             field("redis_build_id"),
             mode,
             field("os"),
@@ -189,15 +240,20 @@ fn instance_info(server: &ServerView<'_>, out: &mut Sink<'_>) {
     );
 }
 
-fn databases(server: &ServerView<'_>, part: &str, out: &mut Sink<'_>) {
+/// A part of every database that holds keys, times `unit`.
+fn databases(server: &ServerView<'_>, part: &str, unit: f64, out: &mut Sink<'_>) {
     let mut databases: Vec<(u32, Parts<'_>)> =
         server.info.databases().filter(|(_, parts)| parts.counter("keys").is_some_and(|keys| keys > 0)).collect();
     databases.sort_by_key(|(number, _)| *number);
     // "db01" and "db1" read as the same number; two series of one name would spoil the whole scrape.
     databases.dedup_by_key(|(number, _)| *number);
-    for (number, parts) in databases.into_iter().take(MAX_DATABASES) {
+    // Where there is room, an empty server shows that it is empty: a sum over a fleet must not lose it.
+    if databases.is_empty() && server.databases_max == ALL_DATABASES && server.info.text("master_replid").is_some() {
+        databases.push((0, Parts("keys=0,expires=0")));
+    }
+    for (number, parts) in databases.into_iter().take(server.databases_max) {
         if let Some(value) = parts.counter(part) {
-            out.labelled(&[&format!("db{number}")], value as f64);
+            out.labelled(&[&format!("db{number}")], value as f64 * unit);
         }
     }
 }
@@ -207,7 +263,7 @@ fn of_master(server: &ServerView<'_>, field: &str, out: &mut Sink<'_>) {
     if server.info.text("master_host").is_none() {
         return;
     }
-    if let Some(value) = server.info.number(field).filter(|value| *value >= 0.0) {
+    if let Some(value) = server.number(field) {
         out.labelled(&master(&server.info), value);
     }
 }
@@ -222,13 +278,14 @@ mod tests {
     use super::*;
 
     fn series(text: &str) -> Vec<String> {
-        let server = ServerView { up: true, info: Info::parse(text) };
+        let server =
+            ServerView { up: true, info: Info::parse(text), databases_max: MAX_DATABASES, ..ServerView::default() };
         let mut series = Vec::new();
         for row in CORE {
             row.read(
                 &server,
                 &mut Sink(&mut |labels, value| {
-                    let Value::Number(number) = value else { panic!("no histograms here") };
+                    let Value::Number(number) = value else { panic!("no distributions here") };
                     assert_eq!(labels.len(), row.family.labels.len(), "{}", row.family.name);
                     series.push(format!("{}{labels:?} {number}", row.family.name));
                 }),

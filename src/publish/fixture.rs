@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::dropin::{MAX_DATABASES, Readings, ServerView};
 use super::table::cache::{DETECTION_DELAY_BOUNDS, EPISODE_DURATION_BOUNDS, POLL_DURATION_BOUNDS};
-use super::{CacheSnapshot, Histogram, NodeSnapshot, Publisher};
+use super::{Answers, CacheSnapshot, Histogram, Interest, NodeSnapshot, Publisher};
 use crate::detect::verdict::{CacheVerdict, EndReason, Episode, EpisodeType, NodeVerdict, Signals, TypeVerdict};
 use crate::model::{CacheName, FailureReason, Indicator, NodeName, NodeState, Role, Severity, StormType};
 use crate::parse::{Info, Sample};
@@ -129,12 +130,30 @@ fn down() -> (NodeSnapshot, NodeVerdict) {
     verdict.down_reason = Some(FailureReason::Refused);
     verdict.state = NodeState::Down;
     let failures = std::array::from_fn(|index| u64::from(FailureReason::ALL[index] == FailureReason::Refused) * 9);
-    (NodeSnapshot { node, up: false, last_poll_unix: None, sample: None, info: None, failures }, verdict)
+    let snapshot = NodeSnapshot {
+        node,
+        up: false,
+        last_poll_unix: None,
+        sample: None,
+        info: None,
+        failures,
+        answers: Answers::default(),
+        core: Readings::of(&ServerView::default()),
+        interest: Interest::default(),
+    };
+    (snapshot, verdict)
 }
 
 fn up(node: &str, info: &str) -> (NodeSnapshot, NodeVerdict) {
     let node = NodeName::from(node);
     let verdict = quiet(&node);
+    let server = ServerView {
+        up: true,
+        info: Info::parse(info),
+        databases_max: MAX_DATABASES,
+        polls: 1,
+        answers: Answers { count: 1, seconds: 0.002, last_seconds: 0.002 },
+    };
     let snapshot = NodeSnapshot {
         node,
         up: true,
@@ -142,6 +161,9 @@ fn up(node: &str, info: &str) -> (NodeSnapshot, NodeVerdict) {
         sample: Some(Arc::new(Sample::from_info(&Info::parse(info)))),
         info: Some(Arc::from(info)),
         failures: [0; FailureReason::ALL.len()],
+        answers: server.answers,
+        core: Readings::of(&server),
+        interest: Interest::default(),
     };
     (snapshot, verdict)
 }

@@ -10,4 +10,4 @@ pub mod table;
 
 pub use histogram::Histogram;
 pub use recent::Recent;
-pub use snapshot::{CacheSnapshot, FleetSnapshot, NodeSnapshot, Publisher};
+pub use snapshot::{Answers, CacheSnapshot, FleetSnapshot, Interest, NodeSnapshot, Publisher};

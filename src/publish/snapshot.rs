@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::dropin::{Readings, ServerView};
 use super::{Histogram, Recent};
 use crate::detect::verdict::{CacheVerdict, Episode};
 use crate::model::{CacheName, FailureReason, NodeName, SampleResult, StormType};
-use crate::parse::Sample;
+use crate::parse::{Info, Sample};
 use crate::thresholds::Thresholds;
 
 /// One node as of its cache's last round.
@@ -26,6 +28,60 @@ pub struct NodeSnapshot {
     pub info: Option<Arc<str>>,
     /// Polls that failed since it joined, by reason, in the order of [`FailureReason::ALL`].
     pub failures: [u64; FailureReason::ALL.len()],
+    /// Polls that were answered since it joined.
+    pub answers: Answers,
+    /// The core drop-in series as of the last round.
+    pub core: Readings,
+    /// Whether somebody reads all that the node can tell.
+    pub interest: Interest,
+}
+
+impl NodeSnapshot {
+    /// Polls since it joined, answered or not.
+    #[must_use]
+    pub fn polls(&self) -> u64 {
+        self.answers.count + self.failures.iter().sum::<u64>()
+    }
+
+    /// The node as the drop-in rows read it, with at most `databases_max` databases.
+    #[must_use]
+    pub fn server(&self, databases_max: usize) -> ServerView<'_> {
+        let info = self.info.as_deref().map(Info::parse).unwrap_or_default();
+        ServerView { up: self.up, info, databases_max, polls: self.polls(), answers: self.answers }
+    }
+}
+
+/// Polls of a node that were answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Answers {
+    /// How many.
+    pub count: u64,
+    /// Seconds from sending the question to having the answer, summed.
+    pub seconds: f64,
+    /// The same of the last one.
+    pub last_seconds: f64,
+}
+
+/// How long the interest of one reader lasts: several of the longest scrape intervals in use.
+const INTEREST: Duration = Duration::from_secs(300);
+
+/// Whether somebody reads all that a node can tell, so that it is worth asking for more than `INFO`. One cell is
+/// shared by the successive snapshots of a node: a reader touches it, the next poll looks.
+#[derive(Debug, Clone, Default)]
+pub struct Interest(Arc<Mutex<Option<Instant>>>);
+
+impl Interest {
+    /// Somebody reads it now.
+    pub fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Somebody has read it within the last five minutes.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        let noted = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.is_some_and(|noted| noted.elapsed() < INTEREST)
+    }
 }
 
 /// One cache as of its last round.
@@ -73,6 +129,15 @@ pub struct FleetSnapshot {
 }
 
 impl FleetSnapshot {
+    /// The node of that name, whatever cache it belongs to.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&NodeSnapshot> {
+        self.caches.values().find_map(|cache| {
+            let index = cache.nodes.binary_search_by(|node| node.node.as_str().cmp(name)).ok()?;
+            cache.nodes.get(index)
+        })
+    }
+
     /// The first round of every cache has closed.
     #[must_use]
     pub fn ready(&self) -> bool {

@@ -25,6 +25,8 @@ pub enum Kind {
     Counter,
     /// Counts by upper bound.
     Histogram,
+    /// Values by quantile, computed by whoever measured.
+    Summary,
 }
 
 impl Kind {
@@ -35,6 +37,7 @@ impl Kind {
             Self::Gauge => "gauge",
             Self::Counter => "counter",
             Self::Histogram => "histogram",
+            Self::Summary => "summary",
         }
     }
 }
@@ -100,6 +103,12 @@ impl Family {
     pub(super) const fn node_counter(name: &'static str, help: &'static str) -> Self {
         Self::new(Scope::Node, Kind::Counter, name, help)
     }
+
+    /// The family with another type.
+    pub(super) const fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
 }
 
 /// One value of a family.
@@ -107,8 +116,19 @@ impl Family {
 pub enum Value<'a> {
     /// Of a gauge or counter.
     Number(f64),
-    /// Of a histogram.
-    Histogram(&'a Histogram),
+    /// Of a histogram or summary.
+    Distribution(Distribution<'a>),
+}
+
+/// What a histogram or a summary shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Distribution<'a> {
+    /// Of a histogram (upper bound, observations at or below it), without +Inf; of a summary (quantile, value).
+    pub points: &'a [(f64, f64)],
+    /// Sum of the observations.
+    pub sum: f64,
+    /// Observations in all.
+    pub count: f64,
 }
 
 /// Where a row of the table puts its series: values of the family's own labels, and the value.
@@ -140,10 +160,20 @@ impl Sink<'_> {
         }
     }
 
-    /// One histogram.
+    /// One histogram of our own.
     pub fn histogram(&mut self, labels: &[&str], histogram: &Histogram) {
-        if histogram.sum().is_finite() {
-            (self.0)(labels, Value::Histogram(histogram));
+        let points: Vec<(f64, f64)> = histogram.cumulative().map(|(bound, count)| (bound, count as f64)).collect();
+        self.distribution(
+            labels,
+            Distribution { points: &points, sum: histogram.sum(), count: histogram.count() as f64 },
+        );
+    }
+
+    /// One histogram or summary. One with a number that is not finite is left out.
+    pub fn distribution(&mut self, labels: &[&str], distribution: Distribution<'_>) {
+        let points = distribution.points.iter().flat_map(|(at, value)| [*at, *value]);
+        if points.chain([distribution.sum, distribution.count]).all(f64::is_finite) {
+            (self.0)(labels, Value::Distribution(distribution));
         }
     }
 }

@@ -10,7 +10,6 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::App;
-use crate::metrics::encode::CONTENT_TYPE;
 use crate::publish::FleetSnapshot;
 use crate::report::{Episodes, Report};
 
@@ -22,21 +21,8 @@ pub(super) fn now_unix() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let encoded = match app.encoder.encoded().await {
-        Ok(encoded) => encoded,
-        Err(error) => return failed(&error),
-    };
-    let common = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::VARY, "accept-encoding")];
-    if accepts_gzip(&headers) {
-        (common, [(header::CONTENT_ENCODING, "gzip")], encoded.gzip.clone()).into_response()
-    } else {
-        (common, encoded.plain.clone()).into_response()
-    }
-}
-
 /// Whether `Accept-Encoding` names gzip, by itself or by `*`, with a weight above 0.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let mut by_name = None;
     let mut by_star = false;

@@ -1,6 +1,7 @@
 //! HTTP: what is published, as bytes. Serving never polls: every answer comes from the last snapshot.
 
 mod api;
+mod exposition;
 mod page;
 
 use std::future::{Future, pending};
@@ -65,7 +66,8 @@ pub fn router(state: ServeState) -> Router {
         .route(page::STYLE_PATH, get(page::style))
         .route(page::SCRIPT_PATH, get(page::script))
         .route(page::ICON_PATH, get(page::icon))
-        .route("/metrics", get(api::metrics))
+        .route("/metrics", get(exposition::metrics))
+        .route("/scrape", get(exposition::scrape))
         .route("/api/v1/report", get(api::report))
         .route("/api/v1/episodes", get(api::episodes))
         .route("/-/healthy", get(api::healthy))

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -17,7 +18,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }
 
-async fn ask(endpoint: &Endpoint) -> Result<Arc<str>, PollError> {
+async fn ask(endpoint: &Endpoint) -> Result<String, PollError> {
     let mut connection = Connection::open(endpoint, &TlsStore::default(), soon()).await?;
     Ok(connection.info(soon()).await?.text)
 }

@@ -5,6 +5,7 @@
 mod alerts;
 mod captures;
 mod dashboards;
+mod dropin;
 mod harness;
 mod hotkeys;
 mod live;

@@ -1,0 +1,159 @@
+//! `/metrics` and `/scrape`: what is published, in the exposition format.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use url::form_urlencoded;
+
+use super::App;
+use super::api::{accepts_gzip, failed};
+use crate::config::RedisMetrics;
+use crate::metrics::Selection;
+use crate::metrics::encode::{CONTENT_TYPE, node_body};
+
+/// What `collect[]` may name.
+const COLLECTORS: &str = "cache, node, redis, exporter";
+
+/// Port of a target that names none.
+const REDIS_PORT: u16 = 6379;
+
+/// The fleet; `?cache=` (repeatable) and `?collect[]=` leave out the rest of it.
+pub(super) async fn metrics(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let bodies = match selection(query.as_deref().unwrap_or_default(), app.encoder.redis()) {
+        Ok(None) => app.encoder.encoded().await,
+        Ok(Some(selection)) => {
+            let fleet = app.publisher.fleet();
+            let unknown = |name: &&String| !fleet.expected.iter().any(|cache| cache.as_str() == **name);
+            if selection.caches.iter().any(|name| unknown(&name)) {
+                return (StatusCode::NOT_FOUND, "no cache of that name is configured\n").into_response();
+            }
+            app.encoder.selected(selection).await
+        }
+        Err(fault) => return (StatusCode::BAD_REQUEST, fault).into_response(),
+    };
+    match bodies {
+        Ok([_, gzip]) if accepts_gzip(&headers) => exposition(gzip, true),
+        Ok([plain, _]) => exposition(plain, false),
+        Err(error) => failed(&error),
+    }
+}
+
+/// What the query asks for; `None` for everything.
+fn selection(query: &str, redis: RedisMetrics) -> Result<Option<Selection>, String> {
+    let mut selection = Selection { cache: false, node: false, exporter: false, ..Selection::all(RedisMetrics::Off) };
+    let mut collected = false;
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match (&*key, &*value) {
+            ("cache", name) => selection.caches.push(name.to_owned()),
+            ("collect[]", collector) => {
+                collected = true;
+                match collector {
+                    "cache" => selection.cache = true,
+                    "node" => selection.node = true,
+                    "exporter" => selection.exporter = true,
+                    "redis" => selection.redis = redis,
+                    _ => return Err(format!("unknown collector, expected collect[]= one of {COLLECTORS}\n")),
+                }
+            }
+            _ => return Err(format!("unknown parameter, expected cache=NAME or collect[]= one of {COLLECTORS}\n")),
+        }
+    }
+    if collected {
+        return Ok(Some(selection));
+    }
+    let caches = selection.caches;
+    Ok((!caches.is_empty()).then(|| Selection { caches, ..Selection::all(redis) }))
+}
+
+/// One configured or discovered node under the names that others gave its metrics. Whatever else is asked for is
+/// unknown here, and is never connected to.
+pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let query = query.unwrap_or_default();
+    let target = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "target").map(|(_, target)| target);
+    let Some(target) = target else {
+        return (StatusCode::BAD_REQUEST, "the parameter target is missing, expected target=HOST:PORT\n")
+            .into_response();
+    };
+    let fleet = app.publisher.fleet();
+    let Some(node) = node_name(&target).and_then(|name| fleet.node(&name)) else {
+        return (StatusCode::NOT_FOUND, "the target is no node that this exporter polls\n").into_response();
+    };
+    node.interest.note();
+    let compressed = accepts_gzip(&headers);
+    match node_body(node, compressed) {
+        Ok(body) => exposition(vec![body], compressed),
+        Err(error) => failed(&error),
+    }
+}
+
+/// `HOST:PORT` of a target as scrape jobs write it: `HOST`, `HOST:PORT`, `redis://HOST:PORT`, `redis://HOST:PORT/0`.
+fn node_name(target: &str) -> Option<String> {
+    let address = match target.split_once("://") {
+        Some(("redis" | "rediss" | "valkey" | "valkeys", address)) => address.split('/').next()?,
+        Some(_) => return None,
+        None => target,
+    };
+    let port_given = address.rsplit_once(':').is_some_and(|(host, port)| {
+        // An IPv6 address has colons of its own, within brackets.
+        port.bytes().all(|byte| byte.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']'))
+    });
+    Some(if port_given { address.to_owned() } else { format!("{address}:{REDIS_PORT}") })
+}
+
+/// An answer that shares its parts with others.
+fn exposition(parts: Vec<Bytes>, compressed: bool) -> Response {
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    let body = Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>)));
+    let mut response = (
+        [
+            (header::CONTENT_TYPE, CONTENT_TYPE),
+            (header::VARY, "accept-encoding"),
+            (header::CONTENT_LENGTH, &length.to_string()),
+        ],
+        body,
+    )
+        .into_response();
+    if compressed {
+        response.headers_mut().insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read_as_scrape_jobs_write_them() {
+        for (target, name) in [
+            ("10.0.0.1:6379", Some("10.0.0.1:6379")),
+            ("redis://10.0.0.1:6380", Some("10.0.0.1:6380")),
+            ("rediss://cache.example.com:6380/0", Some("cache.example.com:6380")),
+            ("cache", Some("cache:6379")),
+            ("[::1]:7000", Some("[::1]:7000")),
+            ("[::1]", Some("[::1]:6379")),
+            ("http://10.0.0.1:80", None),
+        ] {
+            assert_eq!(node_name(target).as_deref(), name, "{target}");
+        }
+    }
+
+    #[test]
+    fn queries_select_or_are_refused() {
+        let select = |query| selection(query, RedisMetrics::Core);
+        assert_eq!(select("").unwrap(), None);
+        let two = select("cache=a&cache=b%20c").unwrap().unwrap();
+        assert_eq!(two, Selection { caches: vec!["a".into(), "b c".into()], ..Selection::all(RedisMetrics::Core) });
+        let nodes = select("collect[]=node&collect%5B%5D=redis").unwrap().unwrap();
+        assert_eq!((nodes.node, nodes.cache, nodes.exporter, nodes.redis), (true, false, false, RedisMetrics::Core));
+        for bad in ["collect[]=nodes", "caches=a", "x"] {
+            assert!(select(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! `/scrape`: every family that redis_exporter shows of the same server is there, of the same type and with the same
+//! labels, but for those departures that `docs/compatibility.md` gives reasons for.
+//!
+//! `tests/fixtures/dropin/SERVER.txt` lists what redis_exporter 1.86.0 shows of such a server: name, type, labels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use cache_storm_exporter::parse::Info;
+use cache_storm_exporter::publish::dropin::{self, ALL_DATABASES, ServerView};
+use cache_storm_exporter::publish::table::Sink;
+
+use crate::harness::exporter::Exporter;
+use crate::harness::free_port;
+use crate::harness::metrics::Metrics;
+use crate::harness::redis::Redis;
+
+const COMPATIBILITY: &str = include_str!("../../docs/compatibility.md");
+
+/// About its own work, which has no equal here.
+const ITS_OWN: [&str; 3] = [
+    "redis_exporter_last_scrape_connect_time_seconds",
+    "redis_last_key_groups_scrape_duration_milliseconds",
+    "redis_target_scrape_request_errors_total",
+];
+/// −1 there, absent here.
+const ABSENT_AT_MINUS_ONE: [&str; 5] = [
+    "redis_aof_current_rewrite_duration_sec",
+    "redis_aof_last_rewrite_duration_sec",
+    "redis_rdb_current_bgsave_duration_sec",
+    "redis_rdb_last_bgsave_duration_sec",
+    "redis_second_repl_offset",
+];
+/// Gauges there although they only grow.
+const COUNTERS: [&str; 18] = [
+    "redis_aof_delayed_fsync",
+    "redis_cluster_messages_received_total",
+    "redis_cluster_messages_sent_total",
+    "redis_cluster_stats_bytes_received",
+    "redis_cluster_stats_bytes_sent",
+    "redis_cluster_stats_module_bytes_received",
+    "redis_cluster_stats_module_bytes_sent",
+    "redis_cluster_stats_pubsub_bytes_received",
+    "redis_cluster_stats_pubsub_bytes_sent",
+    "redis_defrag_hits",
+    "redis_defrag_key_hits",
+    "redis_defrag_key_misses",
+    "redis_defrag_misses",
+    "redis_lazyfreed_objects",
+    "redis_rdb_saves_total",
+    "redis_replica_partial_resync_accepted",
+    "redis_replica_partial_resync_denied",
+    "redis_replica_resyncs_full",
+];
+/// Labels that are left out here.
+const LABELS_LEFT_OUT: [(&str, &str); 5] = [
+    ("redis_exporter_build_info", "build_date"),
+    ("redis_exporter_build_info", "commit_sha"),
+    ("redis_exporter_build_info", "golang_version"),
+    ("redis_exporter_last_scrape_error", "err"),
+    ("redis_sentinel_master_ckquorum_status", "message"),
+];
+/// Asked for on top of `INFO`, or of what those servers had not seen when they were captured.
+const NOT_CAPTURED: [&str; 10] = [
+    "redis_cluster_",
+    "redis_commands_latencies_usec",
+    "redis_config_client_output_buffer_limit",
+    "redis_config_io_threads",
+    "redis_last_slow_execution_duration_seconds",
+    "redis_latency_",
+    "redis_sentinel_master_",
+    "redis_slowlog_",
+    "redis_connected_slave_",
+    "redis_errors_total",
+];
+
+/// Of a family: its type and its labels.
+type Shape = (String, BTreeSet<String>);
+
+/// What redis_exporter shows of the server, but for what is left out here on purpose.
+fn expected(server: &str) -> BTreeMap<String, Shape> {
+    let path = format!("{}/tests/fixtures/dropin/{server}.txt", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let sentinel = server.ends_with("sentinel");
+    let mut families = BTreeMap::new();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let (name, kind) = (words.next().unwrap(), words.next().unwrap());
+        // A Sentinel holds no keys; the position of a part in dbN says nothing of its meaning.
+        let wrong = name == "redis_db_keys_cached" || sentinel && name.starts_with("redis_db_");
+        if wrong || ITS_OWN.contains(&name) || ABSENT_AT_MINUS_ONE.contains(&name) {
+            continue;
+        }
+        let kind = if COUNTERS.contains(&name) { "counter" } else { kind };
+        let labels = words.flat_map(|labels| labels.split(',')).filter(|label| !label.is_empty());
+        let labels = labels.filter(|label| !LABELS_LEFT_OUT.contains(&(name, label))).map(str::to_owned).collect();
+        families.insert(name.to_owned(), (kind.to_owned(), labels));
+    }
+    families
+}
+
+/// What a scrape shows. A label that no series has a value for cannot be seen.
+fn shown(metrics: &Metrics) -> BTreeMap<String, Shape> {
+    let types = metrics.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types
+        .map(|(name, kind)| {
+            let names = ["", "_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}"));
+            let labels = names.iter().flat_map(|name| metrics.all(name, &[])).flat_map(|sample| sample.labels.keys());
+            let labels = labels.filter(|label| !["le", "quantile"].contains(&label.as_str())).cloned().collect();
+            (name.to_owned(), (kind.to_owned(), labels))
+        })
+        .collect()
+}
+
+/// How a scrape differs from what is expected of such a server.
+fn faults(server: &str, metrics: &Metrics) -> Vec<String> {
+    let (shown, mut faults) = (shown(metrics), Vec::new());
+    for (name, (kind, labels)) in expected(server) {
+        match shown.get(&name) {
+            None => faults.push(format!("{name} is missing")),
+            Some(shape) if shape.0 != kind => faults.push(format!("{name} is a {}, expected a {kind}", shape.0)),
+            // A part of the identity that a server does not give is an empty label there, none here.
+            Some(shape) if name == "redis_instance_info" && shape.1.contains("run_id") => {}
+            Some(shape) if shape.1 != labels => {
+                faults.push(format!("{name} has the labels {:?}, expected {labels:?}", shape.1));
+            }
+            Some(_) => {}
+        }
+    }
+    faults
+}
+
+struct Sentinel(Child);
+
+impl Sentinel {
+    fn start(directory: &std::path::Path, port: u16, master: u16) -> Self {
+        let file = directory.join("sentinel.conf");
+        let text = format!("port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 1\n");
+        std::fs::write(&file, text).unwrap();
+        let mut server = Command::new("redis-server");
+        server.arg(&file).arg("--sentinel").current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null());
+        Self(server.spawn().expect("redis-server is needed: make test installs it"))
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_has_what_the_dashboards_know() {
+    let master = Redis::start(&["--maxmemory", "50mb"]).await;
+    let port = master.port.to_string();
+    let replica = Redis::start(&["--replicaof", "127.0.0.1", &port]).await;
+    let cluster = Redis::start(&["--cluster-enabled", "yes"]).await;
+    let append = Redis::start(&["--appendonly", "yes", "--slowlog-log-slower-than", "0"]).await;
+    cluster.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    append.run(&["CONFIG", "SET", "latency-monitor-threshold", "1"]).await;
+    append.run(&["EVAL", "local t for i = 1, 4e6 do t = i end", "0"]).await;
+    for node in [&master, &append, &cluster] {
+        node.run(&["SET", "k", "v", "EX", "1000"]).await;
+        node.run(&["GET", "k"]).await;
+        let mut client = node.client().await;
+        client.call(&["LPUSH", "k", "v"]).await.unwrap();
+    }
+    let (directory, sentinel_port) = (tempfile::tempdir().unwrap(), free_port());
+    let _sentinel = Sentinel::start(directory.path(), sentinel_port, master.port);
+    let sentinel = format!("127.0.0.1:{sentinel_port}");
+    let urls: Vec<String> = [&master, &replica, &cluster, &append].map(Redis::url).into();
+    let config = format!(
+        "poll: {{ interval: 500ms }}\ncaches:\n  - name: main\n    nodes: [{}, redis://{sentinel}]\n",
+        urls.join(", ")
+    );
+    let exporter = Exporter::serve(&config, &[]).await;
+    let scrape = async |node: &str| {
+        let (status, body) = exporter.get(&format!("/scrape?target=redis://{node}")).await;
+        assert_eq!(status, 200, "{node}: {body}");
+        Metrics::parse(body)
+    };
+    let nodes = [
+        ("redis-7.0.15_master", master.node()),
+        ("redis-7.0.15_replica", replica.node()),
+        ("redis-7.0.15_cluster", cluster.node()),
+        ("redis-7.0.15_append_only", append.node()),
+        ("redis-7.0.15_sentinel", sentinel),
+    ];
+    for (server, node) in nodes {
+        // The first scrape says that somebody reads; what `INFO` lacks is there from the next poll on. A Sentinel
+        // finds a master's replicas at its own pace.
+        let begun = Instant::now();
+        loop {
+            let faults = faults(server, &scrape(&node).await);
+            if faults.is_empty() {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{server}:\n{}", faults.join("\n"));
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    // Values are the server's own, in base units.
+    let metrics = scrape(&master.node()).await;
+    assert_eq!(metrics.sample("redis_memory_max_bytes", &[]), Some(50.0 * 1024.0 * 1024.0));
+    assert_eq!(metrics.sample("redis_db_keys", &[("db", "db0")]), Some(1.0));
+    assert_eq!(metrics.sample("redis_commands_failed_calls_total", &[("cmd", "lpush")]), Some(1.0));
+    assert_eq!(metrics.sample("redis_errors_total", &[("err", "WRONGTYPE")]), Some(1.0));
+    assert_eq!(metrics.sample("redis_exporter_last_scrape_error", &[]), Some(0.0));
+    assert_eq!(metrics.sample("redis_commands_latencies_usec_count", &[("cmd", "lpush")]), Some(1.0));
+    let slow =
+        scrape(&append.node()).await.sample("redis_latency_spike_duration_seconds", &[("event_name", "command")]);
+    assert!(slow.is_some_and(|seconds| (0.001..10.0).contains(&seconds)), "{slow:?}");
+    assert_eq!(scrape(&cluster.node()).await.sample("redis_cluster_state", &[]), Some(1.0));
+
+    // Whoever is not configured is not connected to.
+    for target in ["127.0.0.1:1", "http://127.0.0.1:80", "redis://user:pass@127.0.0.1:6379", ""] {
+        let (status, body) = exporter.get(&format!("/scrape?target={target}")).await;
+        assert_eq!(status, 404, "{target}: {body}");
+        assert!(!body.contains("pass"), "{body}");
+    }
+    assert_eq!(exporter.get("/scrape").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_node_that_is_down_says_so_and_nothing_else() {
+    let port = free_port();
+    let config = format!("caches:\n  - name: main\n    nodes: [redis://127.0.0.1:{port}]\n");
+    let exporter = Exporter::serve(&config, &[]).await;
+    let (status, body) = exporter.get(&format!("/scrape?target=127.0.0.1:{port}")).await;
+    let metrics = Metrics::parse(body);
+    assert_eq!((status, metrics.sample("redis_up", &[])), (200, Some(0.0)));
+    assert_eq!(metrics.sample("redis_exporter_last_scrape_error", &[]), Some(1.0));
+    let names: Vec<&str> = metrics.text.lines().filter(|line| line.starts_with("redis_")).collect();
+    assert!(names.iter().all(|line| line.starts_with("redis_up") || line.starts_with("redis_exporter_")), "{names:?}");
+}
+
+#[test]
+fn newer_servers_have_all_of_theirs_too() {
+    for (capture, server) in [
+        ("redis-8.0.6_master", "redis-8.0.6_master"),
+        ("redis-8.0.6_replica", "redis-8.0.6_replica"),
+        ("redis-8.0.6_sentinel", "redis-8.0.6_sentinel"),
+        ("valkey-9.1.2_master", "valkey-9.1.2_master"),
+        ("valkey-9.1.2_cluster", "valkey-9.1.2_cluster"),
+    ] {
+        let text = std::fs::read_to_string(format!("{}/tests/fixtures/info/{capture}.txt", env!("CARGO_MANIFEST_DIR")));
+        let text = text.unwrap();
+        let info = Info::parse(&text);
+        let view = ServerView { up: true, info, databases_max: ALL_DATABASES, ..ServerView::default() };
+        let mut shown = BTreeMap::new();
+        for row in dropin::rows() {
+            row.read(
+                &view,
+                &mut Sink(&mut |_, _| {
+                    shown.insert(row.family.name, row.family.kind.as_str());
+                }),
+            );
+        }
+        for (name, (kind, _)) in expected(server) {
+            // Polls are counted, not captured.
+            if NOT_CAPTURED.iter().any(|prefix| name.starts_with(prefix)) || name.starts_with("redis_exporter_") {
+                continue;
+            }
+            assert_eq!(shown.get(name.as_str()), Some(&kind.as_str()), "{server}: {name}");
+        }
+    }
+}
+
+#[test]
+fn every_departure_stands_in_the_documentation() {
+    let departures = ITS_OWN.iter().chain(&ABSENT_AT_MINUS_ONE).chain(&COUNTERS).copied();
+    for name in departures.chain(LABELS_LEFT_OUT.iter().map(|(name, _)| *name)).chain(["redis_db_keys_cached"]) {
+        assert!(COMPATIBILITY.contains(&format!("`{name}`")), "docs/compatibility.md does not mention {name}");
+    }
+    let table = dropin::markdown();
+    assert!(COMPATIBILITY.contains(&table), "docs/compatibility.md must hold this table\n{table}");
+}
