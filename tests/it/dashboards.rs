@@ -120,12 +120,16 @@ fn every_panel_says_what_it_is() {
 #[test]
 fn links_lead_somewhere() {
     let dashboards = all();
-    for (name, dashboard) in &dashboards {
-        let text = dashboard.to_string();
+    let mut texts: Vec<(String, String)> = dashboards.iter().map(|(name, it)| (name.clone(), it.to_string())).collect();
+    for entry in std::fs::read_dir(root().join("alerts")).unwrap() {
+        let path = entry.unwrap().path();
+        texts.extend(path.is_file().then(|| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())));
+    }
+    for (name, text) in &texts {
         for uid in text.split("/d/").skip(1).map(|rest| rest.split(['?', '"']).next().unwrap()) {
             assert!(dashboards.iter().any(|(file, _)| *file == format!("{uid}.json")), "{name} leads to {uid}");
         }
-        for page in text.split(grafana::DOCS).skip(1).map(|rest| rest.split([')', '"', '\\']).next().unwrap()) {
+        for page in text.split(grafana::DOCS).skip(1).map(|rest| rest.split([')', '"', '\\', '\n']).next().unwrap()) {
             // A page per alert: tests/it/alerts.rs.
             let exists = page.contains("${__value.text}") || root().join(format!("docs{page}")).exists();
             assert!(exists, "{name} leads to docs{page}");

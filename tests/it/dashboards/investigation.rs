@@ -50,7 +50,7 @@ fn scope() -> Vec<Panel> {
         Panel::stat("Since", "Onset of the storm: the last moment at which the cache was well.", tile)
             .ask_now(query::onset(), "{{cache}}")
             .unit(Unit::Ago)
-            .steps(RED, &[])
+            .steps(GREEN, &[(1.0, RED)])
             .or("no storm"),
         Panel::stat("Affected and eligible nodes", "Nodes that take part in the storm, and nodes that count for severity.", tile)
             .ask_now(affected, "affected")
@@ -60,7 +60,7 @@ fn scope() -> Vec<Panel> {
             .ask_now(escalates_in(), "{{cache}}")
             .unit(Unit::Seconds)
             .decimals(0)
-            .steps(RED, &[(0.0, ORANGE), (60.0, YELLOW)])
+            .steps(GREEN, &[(-1e9, RED), (0.0, ORANGE), (60.0, YELLOW)])
             .or("no storm"),
         Panel::states("State of the nodes", "By the windowed hit ratio; down is a state, too. Twenty nodes a page.", (24, 8))
             .ask(node_state(), "{{cache_node}}")

@@ -8,7 +8,7 @@ use super::query::{self, node, node_with, sum};
 use super::vocabulary::{page, severities, storm_types, yes_no};
 
 /// Leads from a cache to its investigation, with the time range and the data source that are chosen.
-const INVESTIGATE: &str = "/d/cache-storm-investigation?var-cache=${__value.text}&var-datasource=${datasource}&var-job=${job:queryparam}&${__url_time_range}";
+const INVESTIGATE: &str = "/d/cache-storm-investigation?var-cache=${__value.text}&var-datasource=${datasource}&${job:queryparam}&${__url_time_range}";
 
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
@@ -41,7 +41,7 @@ fn now() -> Vec<Panel> {
         Panel::stat("Since", "Onset of the oldest storm that is on: the last moment at which the cache was well.", tile)
             .ask_now(format!("min({})", query::onset()), "")
             .unit(Unit::Ago)
-            .steps(RED, &[])
+            .steps(GREEN, &[(1.0, RED)])
             .or("no storm"),
         Panel::stat("Affected nodes", "Affected share of the eligible nodes, of the cache where it is largest.", tile)
             .ask_now(format!("max({})", query::affected_share()), "")
@@ -161,12 +161,12 @@ fn evidence() -> Vec<Panel> {
         Panel::table("Last storms", "Storms of the time range that is shown, the newest first, a line per leading type. Last seen: the last step at which it was on.", (12, 9))
             .ask_steps(started)
             .ask_steps(format!("{} > 0", query::cache("cache_storm_severity")))
-            .grouped(&["cache", "storm_type", "Value #A"], &[("Time", "lastNotNull"), ("Value #B", "max")])
+            .grouped(&["cache", "storm_type", "Value #A"], &[("Time", "max"), ("Value #B", "max")])
             .column_with_link("cache", "Cache", "Investigate this cache", INVESTIGATE)
             .column("storm_type", "Type", Unit::None)
             .column_of_words("Value #B (max)", "Peak", &severities())
             .column("Value #A", "Onset", Unit::Time)
-            .column("Time (lastNotNull)", "Last seen", Unit::Time)
+            .column("Time (max)", "Last seen", Unit::Time)
             .sorted("Onset", true)
             .or("no storm in this time range"),
         Panel::lines("Storms counted", "Storms that were counted within the hour before, by leading type.", (12, 9))
@@ -181,7 +181,7 @@ fn evidence() -> Vec<Panel> {
             .range(0.0, None)
             .or("no lookups"),
         Panel::lines("Nodes by state", "Nodes of the chosen caches by their hit ratio: healthy, degraded, critical, unknown (no lookups), down.", (12, 8))
-            .ask(format!("sum by (state) (max by (cache, state) ({}))", query::select("cache_storm_nodes", "")), "{{state}}")
+            .ask(format!("sum by (state) ({})", node_with("cache_storm_node_state", "", ", state")), "{{state}}")
             .stacked()
             .range(0.0, None)
             .decimals(0)

@@ -98,7 +98,7 @@ pub(super) fn unknown_names(expr: &Expr) -> Vec<String> {
             if !own && !foreign && !of_alert {
                 faults.push(format!("{name} has no label {}", matcher.name));
             }
-            if matches!(matcher.op, MatchOp::Equal) && !value_exists(&matcher.name, &matcher.value) {
+            if matches!(matcher.op, MatchOp::Equal) && !value_exists(name, &matcher.name, &matcher.value) {
                 faults.push(format!("there is no {} {:?}", matcher.name, matcher.value));
             }
         }
@@ -138,12 +138,12 @@ fn grouping(expr: &Expr) -> BTreeSet<String> {
     labels
 }
 
-fn value_exists(label: &str, value: &str) -> bool {
+fn value_exists(metric: &str, label: &str, value: &str) -> bool {
     match label {
         "threshold" => Threshold::from_name(value).is_some(),
         "storm_type" => StormType::from_name(value).is_some(),
         "indicator" => Indicator::from_name(value).is_some(),
-        "state" => NodeState::from_name(value).is_some(),
+        "state" if metric.starts_with("cache_storm_node") => NodeState::from_name(value).is_some(),
         "result" => SampleResult::from_name(value).is_some(),
         "role" => value.is_empty() || Role::from_name(value).is_some(),
         _ => true,
