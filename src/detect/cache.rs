@@ -118,6 +118,7 @@ impl CacheDetector {
         }
         let left = self.forget_absent();
         self.follow_masters(now);
+        self.replace_dead_masters(now);
         let surroundings = self.survey(now);
         let mut ended = surroundings.pools.values().find_map(|pool| pool.ended).or(left);
         let judged: Vec<Judged> = self
@@ -186,7 +187,14 @@ impl CacheDetector {
             .filter_map(|(_, node)| Some(node.latest()?.keys? as f64))
             .collect();
         let Some(usual) = median(&mut peers) else { return };
-        let restart = Restart { t: now, keys_before: Some(usual), keys_after: keys as f64, loaded_nothing, uptime };
+        let restart = Restart {
+            t: now,
+            keys_before: Some(usual),
+            keys_after: keys as f64,
+            loaded_nothing,
+            uptime,
+            replicas_before: 0.0,
+        };
         if let Some(node) = self.nodes.get_mut(name) {
             node.restarted(restart, &self.durations);
         }
@@ -216,6 +224,24 @@ impl CacheDetector {
             if let Some(node) = self.nodes.get_mut(&name) {
                 node.offsets = offsets;
             }
+        }
+    }
+
+    /// A dead master whose history a living one has gone on with for a while is nobody's master any more.
+    fn replace_dead_masters(&mut self, now: f64) {
+        let settled = |node: &Node| {
+            node.subject.promoted.is_none_or(|at| now - at >= self.durations.failover_hold)
+                && node.is_up()
+                && node.role() == Some(Role::Master)
+        };
+        let continued: HashSet<Arc<str>> = self
+            .nodes
+            .values()
+            .filter(|node| settled(node))
+            .filter_map(|node| node.latest()?.replid2.clone())
+            .collect();
+        for node in self.nodes.values_mut().filter(|node| !node.is_up() && node.role() == Some(Role::Master)) {
+            node.replaced |= node.replid().is_some_and(|replid| continued.contains(replid));
         }
     }
 
@@ -291,6 +317,7 @@ impl CacheDetector {
                 reference,
                 judgeable: pooled || pool.is_affected(),
                 eligible: pooled,
+                replaced: false,
                 frozen: storm,
                 foreign: Indicators::default(),
                 extra_misses: pool.extra_misses(),
@@ -349,6 +376,7 @@ fn judge_node(
         reference,
         judgeable: node.is_up() && !loading,
         eligible: node.is_eligible(),
+        replaced: node.replaced,
         frozen: loading || pool.is_some(),
         foreign: foreign_indicators(context, node),
         extra_misses: role.and_then(|role| around.extra_misses.get(&role)).copied().unwrap_or_default(),

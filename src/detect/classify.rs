@@ -138,13 +138,16 @@ fn cold_start(scores: &mut Scores, facts: &Facts) {
     if facts.role != Some(Role::Master) {
         return;
     }
-    if let Some(Restart { keys_before: Some(before), keys_after, loaded_nothing, .. }) = facts.restart
+    if let Some(Restart { keys_before: Some(before), keys_after, loaded_nothing, replicas_before, .. }) = facts.restart
         && before > 0.0
     {
         let lost = 1.0 - keys_after / before;
         // Servers before 7.0 do not say what they loaded: nearly nothing left is as good.
         let empty = loaded_nothing.unwrap_or(lost > 0.9);
-        scores.raise(StormType::ColdStart, unit(lost / 0.5) * if empty { 0.95 } else { 0.6 }, None);
+        // It was back before anyone took over: its replicas copy the emptiness, and no failover tells of it.
+        let unnoticed = empty && replicas_before > 0.0 && !facts.promoted;
+        let score = unit(lost / 0.5) * if empty { 0.95 } else { 0.6 };
+        scores.raise(StormType::ColdStart, score, unnoticed.then_some("came_back_empty"));
     }
     if facts.young_and_cold {
         scores.raise(StormType::ColdStart, 0.5, None);

@@ -100,6 +100,7 @@ fn signals(node: &Node, stats: Option<&WindowStats>, reference: Option<&Referenc
         hit_ratio_baseline_long: baseline.long(),
         commands_per_second_baseline: own.map(|own| own.commands),
         replication_lag_seconds: node.staleness.lag,
+        replication_lag_bytes: node.staleness.lag_bytes,
         ..Signals::default()
     };
     if node.is_up() {
@@ -157,6 +158,7 @@ fn evidence(
     let restart = node.subject.restart.filter(|restart| restart.t >= storm.last_normal);
     note(&mut found, "restart_seconds_ago", restart.map(|restart| now - restart.t + restart.uptime));
     note(&mut found, "restart_keys_before", restart.and_then(|restart| restart.keys_before));
+    note(&mut found, "restart_replicas_before", restart.and_then(|restart| some(restart.replicas_before)));
     let promoted = node.subject.promoted.map(|at| now - at).filter(|ago| *ago <= durations.failover_span);
     note(&mut found, "promoted_seconds_ago", promoted);
     if let Some(sample) = node.latest() {

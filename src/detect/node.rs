@@ -28,6 +28,9 @@ pub(crate) struct Node {
     pub(crate) traffic: Traffic,
     pub(crate) offsets: Offsets,
     following: Following,
+    /// It is dead, and a living master goes on with its history.
+    #[serde(default)]
+    pub(crate) replaced: bool,
     /// Hit ratio of the server's life before the first poll, if it covers enough lookups.
     lifetime: Option<f64>,
     /// Its `master_replid` changed to one that continues the old: its group had a failover.
@@ -76,7 +79,7 @@ impl Node {
     }
 
     pub(crate) fn is_eligible(&self) -> bool {
-        self.traffic.per_second() >= ELIGIBLE_LOOKUPS_PER_SECOND
+        !self.replaced && self.traffic.per_second() >= ELIGIBLE_LOOKUPS_PER_SECOND
     }
 
     /// An eligible master that has not answered for two rounds and fifteen seconds.
@@ -112,6 +115,7 @@ impl Node {
     ) -> Event {
         self.down = None;
         self.down_rounds = 0;
+        self.replaced = false;
         self.delta = None;
         let joined = self.last_answer.replace(now).is_none();
         if let Some(hot_key) = hot_key {

@@ -19,6 +19,11 @@ const PING_PERIOD: f64 = 10.0;
 pub(crate) struct Offsets(VecDeque<(f64, u64)>);
 
 impl Offsets {
+    /// Where the stream stood at the last poll.
+    fn last(&self) -> Option<u64> {
+        self.0.back().map(|(_, offset)| *offset)
+    }
+
     /// Takes the next poll's offset. An offset that fell is another history.
     pub(crate) fn push(&mut self, t: f64, offset: u64) {
         if self.0.back().is_some_and(|(_, last)| *last > offset) {
@@ -54,6 +59,8 @@ pub(crate) struct Following {
 pub(crate) struct Staleness {
     /// Age of its data, seconds.
     pub(crate) lag: Option<f64>,
+    /// Bytes of the master's stream that it has not got; `None` without a known master.
+    pub(crate) lag_bytes: Option<u64>,
     /// Lag at or over the limit for two polls.
     pub(crate) lagging: bool,
     /// Link down for longer than a hiccup.
@@ -90,8 +97,10 @@ impl Following {
             Some(false) => self.link_down_since.or(Some(now)),
             _ => None,
         };
+        let gap = |offset| Some(master?.last()?.saturating_sub(offset));
         Staleness {
             lag,
+            lag_bytes: sample.replica_offset_bytes.and_then(gap),
             lagging: self.lagging_polls >= 2,
             link_down: self.link_down_since.is_some_and(|since| now - since >= durations.link_down),
             refilling: sample.sync_in_progress == Some(true) || sample.loading,
@@ -142,6 +151,7 @@ mod tests {
             last = following.follow(t, &replica(9500), Some(&master), &durations);
         }
         assert_eq!(last.lag, Some(995.0 - 47.5));
+        assert_eq!(last.lag_bytes, Some(199_000 - 9500));
         assert!(last.lagging);
     }
 

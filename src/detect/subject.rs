@@ -84,6 +84,8 @@ pub(crate) struct Input<'a> {
     pub(crate) judgeable: bool,
     /// It counts in severity.
     pub(crate) eligible: bool,
+    /// It is dead and another node has its place: its part of a storm is over.
+    pub(crate) replaced: bool,
     /// Its cache is in a storm that its own counters cannot show: it must not learn.
     pub(crate) frozen: bool,
     /// Indicators that come from elsewhere than its own counters.
@@ -466,6 +468,9 @@ impl Storm {
         guard: bool,
         durations: &Durations,
     ) -> Option<EndReason> {
+        if input.replaced {
+            return Some(EndReason::Removed);
+        }
         let now = input.now;
         let reference = input.reference.as_ref();
         let ratio = window.stats().filter(|_| guard && input.delta.is_some() && input.judgeable);

@@ -91,6 +91,8 @@ pub struct Signals {
     pub memory_used_ratio: Option<f64>,
     /// Age of a replica's data, seconds.
     pub replication_lag_seconds: Option<f64>,
+    /// Bytes of its master's stream that a replica has not got; `None` without a known master.
+    pub replication_lag_bytes: Option<u64>,
 }
 
 /// Verdict on one node in one round.
@@ -151,7 +153,7 @@ pub enum EndReason {
     Recovered,
     /// Traffic ceased; not a recovery.
     NoTraffic,
-    /// The affected nodes left the cache; not a recovery.
+    /// The affected nodes left the cache, or another took their place; not a recovery.
     Removed,
     /// Six hours at a steady ratio: the new normal.
     Accepted,

@@ -5,7 +5,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::verdict::{Evidence, SubReason};
 
-const SUB_REASONS: [&str; 11] = [
+const SUB_REASONS: [&str; 12] = [
+    "came_back_empty",
     "data_lag",
     "deletion",
     "flapping",
@@ -19,7 +20,7 @@ const SUB_REASONS: [&str; 11] = [
     "write_refusal",
 ];
 
-const EVIDENCE: [&str; 23] = [
+const EVIDENCE: [&str; 24] = [
     "evidence_seconds",
     "excess_misses",
     "excess_sets",
@@ -40,6 +41,7 @@ const EVIDENCE: [&str; 23] = [
     "promoted_seconds_ago",
     "replication_lag_seconds",
     "restart_keys_before",
+    "restart_replicas_before",
     "restart_seconds_ago",
     "server_clock_skew_seconds",
     "writes_refused",

@@ -129,6 +129,9 @@ pub struct Restart {
     pub loaded_nothing: Option<bool>,
     /// Seconds since the start, at the first poll of the new life.
     pub uptime: f64,
+    /// Replicas that followed the life before.
+    #[serde(default)]
+    pub replicas_before: f64,
 }
 
 /// What a poll turned out to be.
@@ -216,6 +219,7 @@ impl Lives {
             keys_after: sample.keys.unwrap_or(0) as f64,
             loaded_nothing: sample.keys_loaded_at_start.map(|keys| keys == 0),
             uptime: sample.uptime_seconds.unwrap_or(0.0),
+            replicas_before: before.sample.connected_replicas.unwrap_or(0) as f64,
         };
         self.current = Some(Life { t, sample });
         Step::Restart(restart)

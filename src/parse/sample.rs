@@ -68,7 +68,8 @@ pub struct Sample {
     pub delete_calls: Option<u64>,
     /// Calls of FLUSHALL and FLUSHDB.
     pub flush_calls: Option<u64>,
-    /// Calls of MIGRATE and RESTORE-ASKING: slots on the move.
+    /// Calls that move slots or say whose they are now: MIGRATE, RESTORE-ASKING, CLUSTER SETSLOT, and what newer
+    /// servers move whole slots with (CLUSTER MIGRATESLOTS, MIGRATION, SYNCSLOTS).
     pub migration_calls: Option<u64>,
     /// `errorstat_OOM`: writes refused for want of memory.
     pub oom_errors: Option<u64>,
@@ -90,6 +91,9 @@ pub struct Sample {
     /// `connected_slaves`.
     pub connected_replicas: Option<u64>,
 }
+
+const MIGRATION_COMMANDS: [&str; 6] =
+    ["migrate", "restore-asking", "cluster|setslot", "cluster|migrateslots", "cluster|migration", "cluster|syncslots"];
 
 const SET_COMMANDS: [&str; 8] = ["set", "setex", "psetex", "setnx", "getset", "mset", "hset", "hmset"];
 
@@ -198,7 +202,7 @@ impl CommandCalls {
                 &mut sums.delete
             } else if ["flushall", "flushdb"].iter().any(|name| command.eq_ignore_ascii_case(name)) {
                 &mut sums.flush
-            } else if ["migrate", "restore-asking"].iter().any(|name| command.eq_ignore_ascii_case(name)) {
+            } else if MIGRATION_COMMANDS.iter().any(|name| command.eq_ignore_ascii_case(name)) {
                 &mut sums.migration
             } else {
                 continue;

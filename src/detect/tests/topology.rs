@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::rig::{Rig, node, settings};
 use crate::detect::settings::Settings;
 use crate::detect::verdict::SentinelView;
-use crate::model::{Indicator, Role, StormType};
+use crate::model::{FailureReason, Indicator, Role, StormType};
 use crate::thresholds::Threshold;
 
 /// A master `n00` with its replica `n01`, and another master.
@@ -138,5 +138,42 @@ fn keys_that_arrive_with_their_slots_are_no_new_key_space() {
             rig.round();
         }
         assert_eq!(node(&rig.round(), "n00").sub_reason, expected, "migrates: {migrates}");
+    }
+}
+
+#[test]
+fn a_dead_master_is_let_go_once_another_has_its_place() {
+    let mut rig = pair(Settings::default());
+    rig.servers[0].down = Some(FailureReason::Refused);
+    rig.run(10.0);
+    let promoted = &mut rig.servers[1].sample;
+    promoted.replid2 = promoted.replid.replace(Arc::from("history-of-the-next"));
+    (promoted.role, promoted.link_up) = (Some(Role::Master), None);
+    let storm = rig.run(30.0);
+    assert!(node(&storm, "n00").indicators.contains(&Indicator::Unreachable), "{storm:#?}");
+    assert_eq!(node(&storm, "n00").storm_type, Some(StormType::FailoverCascade));
+    let after = rig.until(60.0, |verdict| !node(verdict, "n00").affected);
+    assert!(node(&after, "n00").indicators.is_empty() && !node(&after, "n00").eligible);
+    let calm = rig.run(300.0);
+    assert_eq!(calm.affected_nodes, 0, "though it never came back");
+    // It does: it is judged as anyone else.
+    rig.servers[0].down = None;
+    rig.run(10.0);
+    assert!(node(&rig.round(), "n00").eligible);
+}
+
+#[test]
+fn a_master_that_came_back_empty_before_anyone_took_over_is_named_so() {
+    for (replicas, sub_reason) in [(1, Some("came_back_empty")), (0, None)] {
+        let mut rig = pair(Settings::default());
+        rig.servers[0].sample.connected_replicas = Some(replicas);
+        rig.round();
+        rig.servers[0].restart(0);
+        rig.servers[0].hit_ratio = 0.1;
+        let storm = rig.until(30.0, |verdict| node(verdict, "n00").affected);
+        let master = node(&storm, "n00");
+        assert_eq!((master.storm_type, master.sub_reason), (Some(StormType::ColdStart), sub_reason));
+        let counted = master.evidence.iter().find(|(name, _)| *name == "restart_replicas_before");
+        assert_eq!(counted.map(|(_, count)| *count), (replicas > 0).then_some(1.0));
     }
 }
