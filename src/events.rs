@@ -19,6 +19,42 @@ pub fn node_up(cache: &CacheName, node: &NodeName) {
     info!(%cache, cache_node = %node, "node is up again");
 }
 
+/// A Sentinel stopped answering, or fails for another reason than before.
+pub fn sentinel_down(cache: &CacheName, sentinel: &NodeName, reason: FailureReason, detail: &str) {
+    warn!(%cache, %sentinel, %reason, detail, "Sentinel does not answer");
+}
+
+/// A Sentinel that did not answer does again.
+pub fn sentinel_up(cache: &CacheName, sentinel: &NodeName) {
+    info!(%cache, %sentinel, "Sentinel answers again");
+}
+
+/// A Sentinel's announcements are not heard; polls tell the same, later.
+pub fn sentinel_unheard(cache: &CacheName, sentinel: &NodeName, reason: FailureReason, detail: &str) {
+    debug!(%cache, %sentinel, %reason, detail, "subscription to a Sentinel ended");
+}
+
+/// A failover was seen.
+pub fn failover_seen(cache: &CacheName, last_hour: u64) {
+    warn!(%cache, last_hour, "failover");
+}
+
+/// Nodes claim one master's place at the same time, or no longer.
+pub fn split_brain_changed(cache: &CacheName, nodes: &[NodeName]) {
+    match nodes {
+        [] => info!(%cache, "one master in every place again"),
+        _ => error!(%cache, ?nodes, "split brain: several masters in one place"),
+    }
+}
+
+/// One side reaches what another does not, or no longer.
+pub fn partition_changed(cache: &CacheName, nodes: &[NodeName]) {
+    match nodes {
+        [] => info!(%cache, "no partition suspected any more"),
+        _ => warn!(%cache, ?nodes, "partition suspected: some reach them, some do not"),
+    }
+}
+
 /// A cache's storm began, ended, or changed in severity.
 pub fn severity_changed(cache: &CacheName, from: Severity, verdict: &CacheVerdict) {
     let types: Vec<&str> = verdict.storm_types.iter().map(|verdict| verdict.storm_type.as_str()).collect();

@@ -4,6 +4,7 @@
 //! are sorted by name. Keys may be added, so readers pass over what they do not know.
 
 mod table;
+mod topology;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use crate::detect::verdict::{Episode, NodeVerdict, TypeVerdict};
 use crate::model::NodeState;
 use crate::publish::{CacheSnapshot, FleetSnapshot};
 use crate::recommend;
+pub use topology::{ClusterReport, MasterReport, SentinelReport, TopologyReport};
 
 /// Version of both documents: changes only when a key changes its meaning or goes.
 const VERSION: u32 = 1;
@@ -79,6 +81,9 @@ pub struct CacheReport {
     pub health: Health,
     /// What to do now; empty without a storm.
     pub recommendations: Vec<String>,
+    /// Who leads, who watches, and what they disagree about.
+    #[serde(default)]
+    pub topology: TopologyReport,
     /// By name.
     pub nodes: Vec<NodeReport>,
 }
@@ -116,6 +121,7 @@ pub struct NodeReport {
     pub expired_keys_per_second: Option<f64>,
     pub memory_used_ratio: Option<f64>,
     pub replication_lag_seconds: Option<f64>,
+    pub replication_lag_bytes: Option<u64>,
     pub evidence: EvidenceDocument,
 }
 
@@ -245,6 +251,7 @@ impl CacheReport {
             started: verdict.started.map(|started| started + cache.detector_to_unix),
             health: Health::of(&verdict.nodes),
             recommendations: owned(recommend::for_cache(verdict)),
+            topology: TopologyReport::new(&cache.topology),
             nodes: verdict.nodes.iter().map(NodeReport::new).collect(),
         }
     }
@@ -284,6 +291,7 @@ impl NodeReport {
             expired_keys_per_second: signals.expired_keys_per_second,
             memory_used_ratio: signals.memory_used_ratio,
             replication_lag_seconds: signals.replication_lag_seconds,
+            replication_lag_bytes: signals.replication_lag_bytes,
             evidence: evidence(&verdict.evidence),
         }
     }
@@ -365,9 +373,17 @@ mod tests {
             keys(cache),
             sorted(
                 "cache severity severity_name affected_nodes eligible_nodes affected_share affected_share_traffic \
-                 recovering sustained provisional planned storm_types started health recommendations nodes"
+                 recovering sustained provisional planned storm_types started health recommendations topology nodes"
             )
         );
+        assert_eq!(
+            keys(&cache["topology"]),
+            sorted(
+                "failovers_total failovers_last_hour master_flaps_last_hour syncs_total split_brain partition_suspected sentinels \
+                 masters cluster"
+            )
+        );
+        assert_eq!(cache["topology"]["masters"][0]["flags"], serde_json::json!(["s_down"]));
         assert_eq!(keys(&cache["storm_types"][0]), sorted("storm_type confidence sub_reason evidence"));
         let down = &cache["nodes"][2];
         assert_eq!(
@@ -375,7 +391,8 @@ mod tests {
             sorted(
                 "node up down_reason role state judged affected storm_type confidence indicators hit_ratio \
                  hit_ratio_baseline lookups_per_second misses_per_second commands_per_second \
-                 evicted_keys_per_second expired_keys_per_second memory_used_ratio replication_lag_seconds evidence"
+                 evicted_keys_per_second expired_keys_per_second memory_used_ratio replication_lag_seconds \
+                 replication_lag_bytes evidence"
             )
         );
         assert_eq!(down["hit_ratio"], serde_json::Value::Null);

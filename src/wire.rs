@@ -9,6 +9,7 @@ mod extras;
 mod feed;
 mod limit;
 mod reply;
+mod subscription;
 mod tls;
 
 use std::future::Future;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
@@ -261,6 +262,29 @@ async fn exchange(
         return Err(Fault::new(FailureReason::Protocol, "the server sent more than it was asked for"));
     }
     Ok(())
+}
+
+/// Shows replies to `take` as they come, until it returns a fault, the stream fails or is silent for too long.
+async fn read_replies(
+    stream: &mut Limited<'_, impl AsyncRead + Unpin>,
+    silence_max: Duration,
+    mut take: impl FnMut(Reply) -> Option<Fault>,
+) -> Fault {
+    let mut decoder = Default::default();
+    loop {
+        let reply = timeout(silence_max, redis::parse_redis_value_async(&mut decoder, &mut *stream)).await;
+        let fault = match reply {
+            Ok(Ok(value)) => take(Reply::from(value)),
+            Ok(Err(_)) => Some(match stream.fault.take() {
+                Some(error) => Fault::from_io(&error),
+                None => Fault::new(FailureReason::Protocol, "what answers does not speak RESP"),
+            }),
+            Err(_) => Some(Fault::new(FailureReason::Timeout, "the server has fallen silent")),
+        };
+        if let Some(fault) = fault {
+            return fault;
+        }
+    }
 }
 
 impl From<redis::Value> for Reply {

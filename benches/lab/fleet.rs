@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::clients::{self, Clients, Demand};
+use super::harness::proxy::Proxy;
 use super::harness::redis::Redis;
 use super::harness::resp::{Client, Reply, encode};
 use super::harness::{eventually, free_port, unix_now};
-use super::proxy::Proxy;
 use super::scenario::{Replica, Scenario, Setting, Which};
 
 /// What the seed decides. Durations are nominal seconds.

@@ -32,7 +32,6 @@ mod judge;
 mod naive;
 mod observe;
 mod outcome;
-mod proxy;
 mod record;
 mod run;
 mod scenario;

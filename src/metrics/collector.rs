@@ -10,12 +10,12 @@ use crate::config::RedisMetrics;
 use crate::model::CacheName;
 use crate::publish::FleetSnapshot;
 use crate::publish::dropin::{self, ALL_DATABASES, DropInRow, MAX_DATABASES, ServerView};
-use crate::publish::table::{CACHE, FLEET, Family, Kind, NODE, NodeView, Sink, Value};
+use crate::publish::table::{CACHE, FLEET, Family, Kind, NODE, NodeView, Sink, TOPOLOGY, Value};
 
 /// Families of the fleet in the order of the table, without those that have no series.
 pub(super) fn families(fleet: &FleetSnapshot, redis: RedisMetrics) -> impl Iterator<Item = MetricFamily> {
     let nodes = nodes(fleet, redis);
-    let caches = CACHE.iter().map(|row| {
+    let caches = CACHE.iter().chain(TOPOLOGY).map(|row| {
         let mut series = Series::of(&row.family);
         for (name, cache) in &fleet.caches {
             series.within(&[name.as_str()], |out| (row.read)(cache, out));

@@ -90,6 +90,8 @@ pub struct Sample {
     pub sync_in_progress: Option<bool>,
     /// `connected_slaves`.
     pub connected_replicas: Option<u64>,
+    /// How replicas were brought up to date: `sync_full`, `sync_partial_ok`, `sync_partial_err`.
+    pub syncs: Option<[u64; 3]>,
 }
 
 const MIGRATION_COMMANDS: [&str; 6] =
@@ -154,6 +156,11 @@ impl Sample {
             master_last_io_seconds: info.number("master_last_io_seconds_ago").filter(|seconds| *seconds >= 0.0),
             sync_in_progress: info.flag("master_sync_in_progress"),
             connected_replicas: info.counter("connected_slaves"),
+            syncs: ["sync_full", "sync_partial_ok", "sync_partial_err"]
+                .map(|field| info.counter(field))
+                .into_iter()
+                .collect::<Option<Vec<u64>>>()
+                .and_then(|counts| counts.try_into().ok()),
         }
     }
 

@@ -11,15 +11,18 @@ use super::depth::Depth;
 use super::isolation::Isolation;
 use super::memory::Memory;
 use super::round::Nodes;
+use super::sentinels::Question;
 use super::tally::Tally;
+use super::topology::{TopologyWatch, sentinel_view};
 use crate::config::{CacheConfig, Config, Planned, Poll, RedisMetrics};
 use crate::detect::settings::Settings;
-use crate::detect::verdict::{CacheVerdict, Episode, Observation};
+use crate::detect::verdict::{CacheVerdict, Episode, Round};
 use crate::detect::{CacheDetector, CacheState};
 use crate::events;
 use crate::hotkeys::HotKeySlots;
-use crate::model::{CacheName, NodeName, Severity};
+use crate::model::{CacheName, Severity};
 use crate::publish::{CacheSnapshot, Publisher};
+use crate::topology::Topology;
 use crate::wire::TlsStore;
 
 /// What a cache's task has to do. Compared at a reload: equal plans disturb nothing.
@@ -62,8 +65,7 @@ pub(super) struct Shared {
 
 /// Judges a cache's rounds: settings in force, time, isolated, what was seen. A function, so that a
 /// test can put a judge of its own between collecting and publishing.
-pub(super) type Judge =
-    Box<dyn FnMut(&Settings, f64, bool, Vec<(NodeName, Observation)>) -> (Arc<CacheVerdict>, Arc<[Episode]>) + Send>;
+pub(super) type Judge = Box<dyn FnMut(&Settings, f64, bool, Round) -> (Arc<CacheVerdict>, Arc<[Episode]>) + Send>;
 
 /// What a cache's task begins with: its judge, and what has been counted of the episodes it knows.
 pub(super) type Beginning = (Judge, Tally);
@@ -97,7 +99,8 @@ pub(super) fn detector(shared: &Shared, plan: &Plan, saved: Option<CacheState>) 
 pub(super) async fn run(shared: Arc<Shared>, mut plans: watch::Receiver<Arc<Plan>>, (judge, tally): Beginning) {
     let plan = Arc::clone(&plans.borrow_and_update());
     let mut ticks = ticks(&shared.clock, &plan);
-    let mut cache = Cache { nodes: Nodes::new(&plan.cache), plan, judge, tally, late: false, shared };
+    let topology = TopologyWatch::default();
+    let mut cache = Cache { nodes: Nodes::new(&plan.cache), topology, plan, judge, tally, late: false, shared };
     cache.round().await;
     loop {
         tokio::select! {
@@ -123,6 +126,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut plans: watch::Receiver<Arc<Plan
 struct Cache {
     plan: Arc<Plan>,
     nodes: Nodes,
+    topology: TopologyWatch,
     judge: Judge,
     tally: Tally,
     late: bool,
@@ -143,17 +147,20 @@ impl Cache {
             self.tally.poll_duration_seconds.observe(took.as_secs_f64());
         }
         let settings = &self.plan.settings;
-        let (verdict, episodes) = (self.judge)(settings, now, isolated, collected.observations);
+        let question = Question { cache: name.clone(), poll: self.plan.poll, master: None };
+        let topology = self.topology.follow(&self.shared, question, &[], &self.nodes, now, isolated);
+        let round = Round { nodes: collected.observations, sentinel: sentinel_view(&topology) };
+        let (verdict, episodes) = (self.judge)(settings, now, isolated, round);
         self.tally.count(now, settings.timing.time_scale, &episodes);
         let before = publisher.fleet().caches.get(name).map_or(Severity::None, |cache| cache.verdict.severity);
         if verdict.severity != before {
             events::severity_changed(name, before, &verdict);
             memory.moved.notify_one();
         }
-        publisher.publish(self.snapshot(verdict, episodes));
+        publisher.publish(self.snapshot(verdict, episodes, topology));
     }
 
-    fn snapshot(&self, verdict: Arc<CacheVerdict>, episodes: Arc<[Episode]>) -> CacheSnapshot {
+    fn snapshot(&self, verdict: Arc<CacheVerdict>, episodes: Arc<[Episode]>, topology: Arc<Topology>) -> CacheSnapshot {
         let CacheConfig { name, thresholds, .. } = &*self.plan.cache;
         let time_unix = wall_unix_seconds();
         CacheSnapshot {
@@ -164,6 +171,7 @@ impl Cache {
             planned: self.plan.planned.iter().any(|planned| planned.covers(time_unix, verdict.leading_type)),
             verdict,
             episodes,
+            topology,
             episodes_total: self.tally.episodes_total,
             detection_delay_seconds: self.tally.detection_delay_seconds.clone(),
             episode_duration_seconds: self.tally.episode_duration_seconds.clone(),

@@ -34,10 +34,10 @@ pub(super) struct More {
 }
 
 impl More {
-    /// What to ask for beyond `INFO`.
+    /// What to ask for beyond `INFO`. Of its cluster a node is always asked: that is little, and nothing else tells.
     pub(super) fn extras(&self, depth: Depth) -> Extras {
         if depth == Depth::Core {
-            return Extras::default();
+            return Extras { cluster: self.cluster, ..Extras::default() };
         }
         let due = self.latencies_at.is_none_or(|at| at.elapsed() >= LATENCIES_EVERY);
         Extras {
@@ -58,8 +58,10 @@ impl More {
             let masters = info.with_prefix("master").filter_map(|(_, value)| Parts(value).text("name"));
             self.masters.extend(masters.map(str::to_owned));
         }
-        if *asked == Extras::default() {
+        if !asked.logs {
             (self.latencies, self.latencies_at) = (String::new(), None);
+        }
+        if told.is_empty() && self.latencies.is_empty() {
             return String::new();
         }
         let (mut more, mut kept) = ("\n".to_owned(), String::new());

@@ -9,7 +9,9 @@ mod fleet;
 mod isolation;
 mod memory;
 mod round;
+mod sentinels;
 mod tally;
+mod topology;
 
 pub use clock::{Clock, wall_unix_seconds};
 pub use connection::{Answer, NodeLink, Outcome};

@@ -13,10 +13,13 @@ use super::isolation;
 use crate::config::{CacheConfig, Endpoint};
 use crate::detect::verdict::Observation;
 use crate::events;
-use crate::model::{CacheName, FailureReason, NodeName};
-use crate::parse::Sample;
+use crate::model::{CacheName, FailureReason, NodeName, Role};
+use crate::parse::{Info, Sample};
 use crate::publish::dropin::{Readings, ServerView};
 use crate::publish::{Answers, Interest, NodeSnapshot};
+use crate::topology::NodeFacts;
+use crate::topology::cluster::ClusterInfo;
+use crate::topology::sentinel::SentinelReport;
 use crate::wire::TlsStore;
 
 /// Nodes asked at the same moment. More would make their answers queue up in front of us and count
@@ -36,6 +39,8 @@ struct Node {
     snapshot: NodeSnapshot,
     /// Why it was down in the last round.
     down: Option<FailureReason>,
+    /// It was a Sentinel when it last answered.
+    sentinel: bool,
 }
 
 /// What a round brought.
@@ -97,6 +102,31 @@ impl Nodes {
         Collected { observations, took: took.into_iter().flatten().collect(), cut_off }
     }
 
+    /// Those that turned out to be Sentinels.
+    pub(super) fn sentinels(&self) -> impl Iterator<Item = &Endpoint> {
+        self.watching().map(|node| node.link.endpoint())
+    }
+
+    /// What they say in `INFO`.
+    pub(super) fn told_by_sentinels(&self) -> impl Iterator<Item = (&NodeName, SentinelReport)> {
+        let told = |node: &'_ Node| Some(SentinelReport::from_info(&Info::parse(node.snapshot.info.as_ref()?)));
+        self.watching().filter_map(move |node| Some((&node.snapshot.node, told(node)?)))
+    }
+
+    fn watching(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.sentinel)
+    }
+
+    /// What the last round learnt of each.
+    pub(super) fn facts(&self) -> impl Iterator<Item = NodeFacts<'_>> {
+        self.nodes.iter().filter(|node| !node.sentinel).map(|node| NodeFacts {
+            node: &node.snapshot.node,
+            sample: node.snapshot.sample.as_deref(),
+            down: node.down,
+            cluster: node.snapshot.info.as_deref().and_then(ClusterInfo::find),
+        })
+    }
+
     /// The nodes as of the last round, sorted by name.
     pub(super) fn snapshots(&self) -> Vec<NodeSnapshot> {
         self.nodes.iter().map(|node| node.snapshot.clone()).collect()
@@ -116,7 +146,7 @@ impl Node {
             core: Readings::default(),
             interest: Interest::default(),
         };
-        Self { link: NodeLink::new(endpoint.clone()), snapshot, down: None }
+        Self { link: NodeLink::new(endpoint.clone()), snapshot, down: None, sentinel: false }
     }
 
     fn reached_by(mut self, endpoint: &Endpoint) -> Self {
@@ -140,6 +170,7 @@ impl Node {
                 if self.down.take().is_some() {
                     events::node_up(cache, &self.snapshot.node);
                 }
+                self.sentinel = sample.role == Some(Role::Sentinel);
                 self.snapshot.up = true;
                 self.snapshot.last_poll_unix = Some(wall_unix_seconds());
                 self.snapshot.sample = Some(Arc::new(Sample::clone(&sample)));

@@ -9,6 +9,8 @@ use crate::detect::verdict::{CacheVerdict, EndReason, Episode, EpisodeType, Node
 use crate::model::{CacheName, FailureReason, Indicator, NodeName, NodeState, Role, Severity, StormType};
 use crate::parse::{Info, Sample};
 use crate::thresholds::Thresholds;
+use crate::topology::cluster::ClusterInfo;
+use crate::topology::{MasterState, SentinelState, Topology};
 
 /// When the fixture's round closed, Unix seconds.
 pub(crate) const ROUND_UNIX: f64 = 1_700_000_000.0;
@@ -51,11 +53,41 @@ pub(crate) fn cache(name: &str) -> CacheSnapshot {
         planned: true,
         verdict: Arc::new(verdict(verdicts)),
         episodes: Arc::new([running_episode(), past_episode()]),
+        topology: Arc::new(topology()),
         episodes_total: std::array::from_fn(|index| u64::from(StormType::ALL[index] == StormType::ColdStart)),
         detection_delay_seconds: Histogram::new(DETECTION_DELAY_BOUNDS),
         episode_duration_seconds: StormType::ALL.iter().map(|_| Histogram::new(EPISODE_DURATION_BOUNDS)).collect(),
         poll_duration_seconds,
         nodes,
+    }
+}
+
+/// One Sentinel of a cluster's master: what no cache has at once, so that every family has a series.
+fn topology() -> Topology {
+    let master = MasterState {
+        name: "m".into(),
+        addresses: vec!["10.0.0.1:6379".into()],
+        quorum_ok: Some(true),
+        known_sentinels: Some(3),
+        known_replicas: Some(1),
+        config_epoch: Some(7),
+        flags: std::array::from_fn(|index| usize::from(index == 0)),
+    };
+    let cluster = ClusterInfo {
+        state_ok: true,
+        slots_ok: Some(16_384),
+        slots_pfail: Some(0),
+        slots_fail: Some(0),
+        known_nodes: Some(6),
+        size: Some(3),
+        current_epoch: Some(6),
+    };
+    Topology {
+        failovers_total: 2,
+        sentinels: vec![SentinelState { sentinel: "10.0.0.9:26379".into(), up: true, tilt: Some(false) }],
+        masters: vec![master],
+        cluster: Some(cluster),
+        ..Topology::default()
     }
 }
 
@@ -110,6 +142,7 @@ fn master(info: &str) -> (NodeSnapshot, NodeVerdict) {
         expired_keys_per_second: Some(1.0),
         memory_used_ratio: Some(0.9),
         replication_lag_seconds: None,
+        replication_lag_bytes: None,
     };
     (snapshot, verdict)
 }
@@ -119,7 +152,8 @@ fn replica(info: &str) -> (NodeSnapshot, NodeVerdict) {
     // Whatever a node can show at once, so that the bound on its series is put to the test.
     snapshot.failures = std::array::from_fn(|index| index as u64 + 1);
     verdict.role = Some(Role::Replica);
-    verdict.signals = Signals { replication_lag_seconds: Some(0.0), ..master(info).1.signals };
+    verdict.signals =
+        Signals { replication_lag_seconds: Some(0.0), replication_lag_bytes: Some(0), ..master(info).1.signals };
     (snapshot, verdict)
 }
 

@@ -13,6 +13,7 @@ use crate::detect::verdict::{CacheVerdict, Episode};
 use crate::model::{CacheName, FailureReason, NodeName, SampleResult, StormType};
 use crate::parse::{Info, Sample};
 use crate::thresholds::Thresholds;
+use crate::topology::Topology;
 
 /// One node as of its cache's last round.
 #[derive(Debug, Clone)]
@@ -102,6 +103,8 @@ pub struct CacheSnapshot {
     pub verdict: Arc<CacheVerdict>,
     /// Episodes, newest first, at most 100.
     pub episodes: Arc<[Episode]>,
+    /// Who leads, who watches, and what they disagree about.
+    pub topology: Arc<Topology>,
     /// Episodes counted by leading type, in the order of [`StormType::ALL`].
     pub episodes_total: [u64; StormType::ALL.len()],
     /// Seconds from the last normal poll to the announcement.

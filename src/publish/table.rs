@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod exporter;
 pub mod node;
+mod topology;
 
 use std::fmt::Write as _;
 
@@ -15,6 +16,7 @@ use super::dropin;
 pub use cache::CACHE;
 pub use exporter::{FLEET, OWN};
 pub use node::{NODE, NodeView};
+pub use topology::TOPOLOGY;
 
 /// Prometheus type of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +183,7 @@ impl Sink<'_> {
 /// Every family that may appear on `/metrics`, in the order served.
 pub fn families() -> impl Iterator<Item = Family> {
     let node = NODE.iter().map(|row| row.family);
-    let cache = CACHE.iter().map(|row| row.family);
+    let cache = CACHE.iter().chain(TOPOLOGY).map(|row| row.family);
     let fleet = FLEET.iter().map(|row| row.family);
     let dropin = dropin::CORE.iter().map(|row| row.family);
     cache.chain(node).chain(fleet).chain(OWN.iter().copied()).chain(dropin)

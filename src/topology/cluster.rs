@@ -22,6 +22,13 @@ pub struct ClusterInfo {
 }
 
 impl ClusterInfo {
+    /// Reads them from a text that may hold much else.
+    #[must_use]
+    pub fn find(text: &str) -> Option<Self> {
+        let at = text.find("cluster_state:")?;
+        Self::read(&Info::parse(&text[at..]))
+    }
+
     /// Reads the lines; `None` where there are none of a cluster.
     #[must_use]
     pub fn read(info: &Info<'_>) -> Option<Self> {

@@ -12,3 +12,6 @@ mod watch;
 
 pub use state::{MasterState, SentinelState, Topology};
 pub use watch::{NodeFacts, Round, Watch};
+
+/// Sentinels watched for one cache: five are many.
+pub const SENTINELS_MAX: usize = 16;

@@ -52,6 +52,8 @@ pub struct MasterView {
 /// What one Sentinel said in one poll.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SentinelReport {
+    /// `SENTINEL MYID`, by which the others know it whatever its address.
+    pub id: Option<Arc<str>>,
     /// It distrusts its own clock and does nothing (`sentinel_tilt`).
     pub tilt: Option<bool>,
     /// The masters it watches, by name, at most [`MASTERS_MAX`].
@@ -136,7 +138,7 @@ impl SentinelReport {
             .collect();
         masters.sort_by(|a, b| a.name.cmp(&b.name));
         masters.truncate(MASTERS_MAX);
-        Self { tilt: info.flag("sentinel_tilt"), masters }
+        Self { id: None, tilt: info.flag("sentinel_tilt"), masters }
     }
 }
 

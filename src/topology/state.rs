@@ -18,6 +18,9 @@ pub struct Topology {
     pub split_brain: Vec<NodeName>,
     /// Nodes and Sentinels that a Sentinel calls down and we reach, or the other way round, by name.
     pub partition_suspected: Vec<NodeName>,
+    /// How replicas were brought up to date since the watch began: fully, in part, and in part refused
+    /// (a full one follows).
+    pub syncs_total: [u64; 3],
     /// Announcements of all Sentinels, in the order of [`SentinelEvent::ALL`].
     pub events_total: [u64; SentinelEvent::ALL.len()],
     /// The Sentinels asked, by name.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::cluster::ClusterInfo;
 use super::event::Event;
-use super::sentinel::{Instance, MasterView, SentinelReport};
+use super::sentinel::{Instance, MASTERS_MAX, MasterView, SentinelReport};
 use super::state::{MasterState, SentinelState, Topology};
 use crate::model::{FailureReason, NodeName, Role, SentinelEvent, SentinelFlag};
 use crate::parse::Sample;
@@ -47,6 +47,7 @@ pub struct Watch {
     nodes: BTreeMap<NodeName, Known>,
     turns: Turns,
     disputes: Disputes,
+    syncs_total: [u64; 3],
     events_total: [u64; SentinelEvent::ALL.len()],
 }
 
@@ -55,6 +56,7 @@ pub struct Watch {
 struct Known {
     role: Option<Role>,
     run_id: Option<Arc<str>>,
+    syncs: Option<[u64; 3]>,
     /// The master, by its configured name, that a Sentinel last counted it to.
     shard: Option<Arc<str>>,
 }
@@ -74,6 +76,7 @@ impl Watch {
             master_flaps_last_hour: self.turns.flaps_last_hour(),
             split_brain: self.split_brain(round),
             partition_suspected: self.disputes.settle(round.now, opinions(round)),
+            syncs_total: self.syncs_total,
             events_total: self.events_total,
             sentinels: round.sentinels.iter().map(sentinel_state).collect(),
             masters: masters(round),
@@ -128,6 +131,13 @@ impl Watch {
             let (Some(sample), Some(known)) = (node.sample, self.nodes.get_mut(node.node)) else { continue };
             let same_life = known.run_id == sample.run_id;
             let promoted = same_life && known.role == Some(Role::Replica) && sample.role == Some(Role::Master);
+            if let (true, Some(before), Some(counts)) = (same_life, known.syncs, sample.syncs) {
+                for (total, (before, count)) in self.syncs_total.iter_mut().zip(before.into_iter().zip(counts)) {
+                    // A counter that was set back starts anew.
+                    *total += count.checked_sub(before).unwrap_or(count);
+                }
+            }
+            known.syncs = sample.syncs;
             known.run_id.clone_from(&sample.run_id);
             known.role = sample.role;
             if promoted {
@@ -238,7 +248,7 @@ fn masters(round: &Round<'_>) -> Vec<MasterState> {
             master.flags[*flag as usize] += 1;
         }
     }
-    masters.into_values().collect()
+    masters.into_values().take(MASTERS_MAX).collect()
 }
 
 /// What Sentinels say of every node and of each other, beside what we see.
@@ -257,9 +267,13 @@ fn opinions(round: &Round<'_>) -> BTreeMap<NodeName, Opinion> {
             ask(node.node, reached, instance, view.down_after_seconds);
         }
         for instance in &view.sentinels {
-            let asked = round.sentinels.iter().find(|(sentinel, _)| *sentinel == instance.address);
-            let reached = asked.map(|(_, report)| report.is_some());
-            ask(&instance.address, reached, instance, view.down_after_seconds);
+            let asked = round.sentinels.iter().find(|(sentinel, report)| {
+                let id = report.as_ref().and_then(|report| report.id.as_ref());
+                *sentinel == instance.address || id.is_some() && id == instance.run_id.as_ref()
+            });
+            if let Some((sentinel, report)) = asked {
+                ask(sentinel, Some(report.is_some()), instance, view.down_after_seconds);
+            }
         }
     }
     opinions

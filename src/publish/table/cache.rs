@@ -23,7 +23,7 @@ pub struct CacheRow {
     pub read: fn(&CacheSnapshot, &mut Sink<'_>),
 }
 
-const fn gauge(name: &'static str, help: &'static str, read: fn(&CacheSnapshot, &mut Sink<'_>)) -> CacheRow {
+pub(super) const fn gauge(name: &'static str, help: &'static str, read: fn(&CacheSnapshot, &mut Sink<'_>)) -> CacheRow {
     CacheRow { family: Family::new(Scope::Cache, Kind::Gauge, name, help), read }
 }
 
@@ -32,7 +32,7 @@ const fn histogram(name: &'static str, help: &'static str, read: fn(&CacheSnapsh
 }
 
 impl CacheRow {
-    const fn by(mut self, labels: &'static [&'static str], max_series: usize) -> Self {
+    pub(super) const fn by(mut self, labels: &'static [&'static str], max_series: usize) -> Self {
         self.family = self.family.by(labels, max_series);
         self
     }

@@ -30,7 +30,7 @@ const EXPECTED_FAILURES: [FailureReason; 2] = [FailureReason::Refused, FailureRe
 /// Bound on the reasons of one node, part of its 70 series: a node that has failed in more ways than
 /// this shows the first of them in the order of [`FailureReason::ALL`]. A long life in a cluster that
 /// restarts its nodes shows five: refused, timeout, loading, dns and io.
-const MAX_FAILURE_REASONS: usize = 6;
+const MAX_FAILURE_REASONS: usize = 5;
 
 const fn flag(name: &'static str, help: &'static str, read: fn(&NodeView<'_>, &mut Sink<'_>)) -> NodeRow {
     NodeRow { family: Family::node_gauge(name, help), read }
@@ -134,6 +134,14 @@ pub const NODE: &[NodeRow] = &[
         replication_lag_seconds,
         "Age of a replica's data in seconds, by the offsets of master and replica; absent on masters."
     ),
+    NodeRow {
+        family: Family::node_gauge(
+            "cache_storm_replication_lag_bytes",
+            "Bytes of its master's stream that a replica has not got (master_repl_offset − slave_repl_offset); absent on \
+             masters.",
+        ),
+        read: |node, out| out.number(signals(node).replication_lag_bytes.map(|bytes| bytes as f64)),
+    },
     NodeRow {
         family: Family::node_gauge(
             "cache_storm_indicator",

@@ -37,7 +37,7 @@ impl Rig {
             })
             .collect();
         let report = |view: &Option<MasterView>| {
-            view.clone().map(|view| SentinelReport { tilt: Some(false), masters: vec![view] })
+            view.clone().map(|view| SentinelReport { id: None, tilt: Some(false), masters: vec![view] })
         };
         let sentinels: Vec<_> =
             SENTINELS.iter().zip(&self.views).map(|(name, view)| ((*name).into(), report(view))).collect();
@@ -206,6 +206,22 @@ fn what_one_side_reaches_and_the_other_does_not_is_a_partition_once_it_lasts() {
     assert_eq!(rig.round().partition_suspected, [NodeName::from("b:1")]);
     rig.each_view(|view| view.replicas[0].flags = vec![SentinelFlag::SubjectivelyDown]);
     assert!(rig.round().partition_suspected.is_empty(), "all agree that it is down");
+}
+
+#[test]
+fn syncs_add_up_over_nodes_resets_and_restarts() {
+    let mut rig = Rig::new();
+    let syncs = |rig: &mut Rig, node: usize, run_id: &str, counts| {
+        let sample = rig.samples[node].1.as_mut().unwrap();
+        (sample.run_id, sample.syncs) = (Some(run_id.into()), Some(counts));
+        rig.round().syncs_total
+    };
+    assert_eq!(syncs(&mut rig, 0, "a:1", [5, 5, 5]), [0, 0, 0], "what was before is not ours");
+    assert_eq!(syncs(&mut rig, 0, "a:1", [6, 5, 7]), [1, 0, 2]);
+    assert_eq!(syncs(&mut rig, 0, "a:1", [1, 0, 0]), [2, 0, 2], "set back");
+    assert_eq!(syncs(&mut rig, 0, "another", [9, 9, 9]), [2, 0, 2], "another life");
+    assert_eq!(syncs(&mut rig, 1, "b:1", [0, 0, 0]), [2, 0, 2]);
+    assert_eq!(syncs(&mut rig, 1, "b:1", [0, 3, 0]), [2, 3, 2]);
 }
 
 #[test]

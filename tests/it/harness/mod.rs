@@ -6,8 +6,10 @@ pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod pager;
 pub(crate) mod prometheus;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod resp;
+pub(crate) mod sentinel;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -13,3 +13,4 @@ mod restart;
 mod secrets;
 mod signals;
 mod storms;
+mod topology;

@@ -8,14 +8,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::fleet::Guarded;
-
 /// Forwards to one port; its connections end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     stalled: watch::Sender<bool>,
-    _task: Guarded<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Proxy {
@@ -23,13 +21,19 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stalled, state) = watch::channel(false);
-        let task = tokio::spawn(accept(listener, target, state));
-        Self { port, stalled, _task: Guarded(task) }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, target, state));
+        Self { port, stalled, _tasks: tasks }
     }
 
     /// From now on nothing passes, in either direction.
     pub(crate) fn stall(&self) {
         self.stalled.send_replace(true);
+    }
+
+    /// What waited passes, and everything after it.
+    pub(crate) fn resume(&self) {
+        self.stalled.send_replace(false);
     }
 }
 
@@ -47,11 +51,11 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut stalled: watc
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return to.shutdown().await;
-        }
         if stalled.wait_for(|stalled| !stalled).await.is_err() {
             return Ok(());
+        }
+        if read == 0 {
+            return to.shutdown().await;
         }
         to.write_all(&buffer[..read]).await?;
     }

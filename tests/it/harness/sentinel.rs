@@ -1,0 +1,95 @@
+//! Real Sentinels.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::redis::Redis;
+use super::resp::{Client, Reply};
+use super::{eventually, free_port};
+
+/// The name under which every Sentinel here watches its master.
+pub(crate) const MASTER: &str = "m";
+
+/// A Sentinel that calls a server down after 1.5 s; killed when dropped.
+pub(crate) struct Sentinel {
+    pub(crate) port: u16,
+    process: Child,
+    _directory: TempDir,
+}
+
+impl Sentinel {
+    /// Starts one that watches `master`, and tells the others that it is reached at `announced`, if that is given.
+    pub(crate) async fn start(port: u16, master: u16, quorum: usize, announced: Option<u16>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let announced = announced
+            .map_or(String::new(), |port| format!("sentinel announce-ip 127.0.0.1\nsentinel announce-port {port}\n"));
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {}\n{announced}sentinel monitor {MASTER} 127.0.0.1 \
+             {master} {quorum}\nsentinel down-after-milliseconds {MASTER} 1500\nsentinel failover-timeout {MASTER} 6000\n",
+            directory.path().display()
+        );
+        let file = directory.path().join("sentinel.conf");
+        std::fs::write(&file, config).unwrap();
+        let process = Command::new("redis-server")
+            .arg(&file)
+            .arg("--sentinel")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("redis-server must be installed (`make test` does that): {error}"));
+        let sentinel = Self { port, process, _directory: directory };
+        eventually("a Sentinel answers", Duration::from_secs(10), async || {
+            let Ok(mut client) = Client::connect(port).await else { return false };
+            matches!(client.call(&["PING"]).await, Ok(Reply::Status(_)))
+        })
+        .await;
+        sentinel
+    }
+
+    /// So many that watch one master, once they know each other and so many replicas.
+    pub(crate) async fn group(count: usize, master: &Redis, replicas: usize) -> Vec<Self> {
+        let mut group = Vec::new();
+        for _ in 0..count {
+            group.push(Self::start(free_port(), master.port, count / 2 + 1, None).await);
+        }
+        for sentinel in &group {
+            sentinel.knows(count - 1, replicas).await;
+        }
+        group
+    }
+
+    /// Waits until it knows so many other Sentinels and replicas.
+    pub(crate) async fn knows(&self, others: usize, replicas: usize) {
+        eventually("Sentinels know each other and the replicas", Duration::from_secs(30), async || {
+            let Reply::Array(fields) = self.run(&["SENTINEL", "MASTER", MASTER]).await else { return false };
+            let fields: Vec<String> = fields.iter().map(Reply::text).collect();
+            let number = |name: &str| fields.chunks(2).find(|pair| pair[0] == name).unwrap()[1].parse().unwrap();
+            (others, replicas) == (number("num-other-sentinels"), number("num-slaves"))
+        })
+        .await;
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.node())
+    }
+
+    pub(crate) fn node(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Runs a command that must succeed.
+    pub(crate) async fn run(&self, command: &[&str]) -> Reply {
+        let reply = Client::connect(self.port).await.unwrap().call(command).await.unwrap();
+        assert!(!matches!(reply, Reply::Error(_)), "{command:?}: {reply:?}");
+        reply
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
