@@ -25,6 +25,9 @@ const EVENTS_MAX: usize = 256;
 /// Pause before a lost subscription is tried again. What is missed meanwhile the polls tell.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
 
+/// The same where the server refuses us: nothing changes by itself, and it may log every attempt.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+
 /// The Sentinels of one cache.
 #[derive(Debug, Default)]
 pub(super) struct Sentinels {
@@ -227,10 +230,12 @@ async fn listen_for_ever(shared: &Shared, question: &Question, endpoint: &Endpoi
     };
     loop {
         let deadline = Instant::now() + question.poll.timeout;
-        if let Ok(connection) = Connection::open(endpoint, &shared.tls, deadline).await {
-            let error = connection.subscribe(&CHANNELS, hear).await;
-            events::sentinel_unheard(&question.cache, &endpoint.node, error.reason, &error.detail);
-        }
-        sleep(RESUBSCRIBE_PAUSE).await;
+        let error = match Connection::open(endpoint, &shared.tls, deadline).await {
+            Ok(connection) => connection.subscribe(&CHANNELS, hear).await,
+            Err(error) => error,
+        };
+        events::sentinel_unheard(&question.cache, &endpoint.node, error.reason, &error.detail);
+        let refused = matches!(error.reason, FailureReason::NoPerm | FailureReason::Auth);
+        sleep(if refused { REFUSED_PAUSE } else { RESUBSCRIBE_PAUSE }).await;
     }
 }

@@ -100,7 +100,8 @@ impl Watch {
 
     /// Which master's name each node belongs to, as far as any Sentinel says.
     fn assign(&mut self, round: &Round<'_>) {
-        self.nodes.retain(|name, _| round.nodes.iter().any(|node| node.node == name));
+        let listed: BTreeSet<&str> = round.nodes.iter().map(|node| node.node.as_str()).collect();
+        self.nodes.retain(|name, _| listed.contains(name.as_str()));
         let views: Vec<&MasterView> = views(round).map(|(_, view)| view).collect();
         for node in round.nodes {
             let known = self.nodes.entry(node.node.clone()).or_default();
@@ -110,10 +111,9 @@ impl Watch {
             }
         }
         let named: BTreeSet<&str> = views.iter().map(|view| &*view.name).collect();
-        let kept = |name: &str| named.contains(name) || round.nodes.iter().any(|node| node.node.as_str() == name);
         // While no Sentinel answers, nothing says that a name is gone.
-        if !views.is_empty() {
-            self.turns.retain(kept);
+        if !views.is_empty() || round.sentinels.is_empty() {
+            self.turns.retain(|name| named.contains(name) || listed.contains(name));
         }
     }
 
@@ -182,7 +182,8 @@ impl Watch {
             if let Some(shard) = self.nodes.get(node.node).and_then(|known| known.shard.clone()) {
                 claims.entry(shard).or_default().insert(node.node.clone());
             }
-            let left = masters.iter().find(|(_, other)| other.replid.is_some() && other.replid == sample.replid2);
+            let leads = |former: &Arc<str>| masters.iter().find(|(_, other)| other.replid.as_ref() == Some(former));
+            let left = sample.replid2.as_ref().and_then(leads);
             if let (Some((left, _)), Some(history)) = (left, &sample.replid2) {
                 claims.entry(Arc::clone(history)).or_default().extend([node.node.clone(), left.node.clone()]);
             }

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 
-use super::scripted::{Script, ScriptedServer, bulk, deserted};
+use super::scripted::{self, Script, ScriptedServer, bulk, deserted};
 use super::*;
 
 fn soon() -> Instant {
@@ -376,4 +376,35 @@ async fn a_real_server_without_room_says_so() {
         assert_eq!(error.reason, FailureReason::MaxClients, "{error}");
     }
     drop(only);
+}
+
+#[tokio::test]
+async fn a_subscription_hears_until_it_ends() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = scripted::endpoint(listener.local_addr().unwrap());
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 256];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(b"+OK\r\n").await.unwrap();
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        let said = "*3\r\n$9\r\nsubscribe\r\n$5\r\n+tilt\r\n:1\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n\
+                    *3\r\n$7\r\nmessage\r\n$5\r\n+tilt\r\n$3\r\n#on\r\n";
+        stream.write_all(said.as_bytes()).await.unwrap();
+        // What arrives in pieces is one message.
+        stream.write_all(b"*3\r\n$7\r\nmess").await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(b"age\r\n$5\r\n+tilt\r\n$4\r\n#off\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
+        // Read on, so that the end is an orderly one.
+        while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
+    };
+    let mut heard = Vec::new();
+    let client = async {
+        let connection = Connection::open(&endpoint, &TlsStore::default(), soon()).await.unwrap();
+        connection.subscribe(&["+tilt"], |channel, message| heard.push(format!("{channel} {message}"))).await
+    };
+    let (error, ()) = tokio::join!(client, server);
+    assert_eq!(error.reason, FailureReason::Io);
+    assert_eq!(heard, ["+tilt #on", "+tilt #off"]);
 }
