@@ -20,7 +20,6 @@ pub(crate) fn dashboard() -> Dashboard {
             Row::open("Now", now()),
             Row::open("Lag and links", lag()),
             Row::open("Roles and failovers", roles()),
-            Row::open("Sentinels and cluster", topology()),
             Row::open("Reads from replicas", reads()),
         ],
     }
@@ -136,44 +135,6 @@ fn roles() -> Vec<Panel> {
             .unit(Unit::Seconds)
             .range(0.0, None)
             .or("no node answers"),
-    ]
-}
-
-fn topology() -> Vec<Panel> {
-    let of_master = |metric: &str| format!("max by (cache, master_name) ({})", select(metric, ""));
-    vec![
-        Panel::stat("Split brain", "Nodes that claim one master's place at the same time.", (4, 4))
-            .ask_now(format!("max({})", query::cache("cache_storm_split_brain")), "")
-            .steps(GREEN, &[(1.0, RED)])
-            .or("no exporter answers"),
-        Panel::stat("Partition", "Nodes and Sentinels that one side reaches and another does not.", (4, 4))
-            .ask_now(format!("max({})", query::cache("cache_storm_partition_suspected")), "")
-            .steps(GREEN, &[(1.0, YELLOW)])
-            .or("no exporter answers"),
-        Panel::stat("Failovers", "Of the last hour.", (4, 4))
-            .ask_now(format!("max({})", query::cache("cache_storm_failovers_last_hour")), "")
-            .steps(GREEN, &[(1.0, YELLOW)])
-            .or("no exporter answers"),
-        Panel::stat("Flaps", "How often a master was down and there again, in the last hour.", (4, 4))
-            .ask_now(format!("max({})", query::cache("cache_storm_master_flaps_last_hour")), "")
-            .steps(GREEN, &[(1.0, YELLOW)])
-            .or("no exporter answers"),
-        Panel::stat("Sentinels silent", "Sentinels that do not answer.", (4, 4))
-            .ask_now(format!("sum(max by (cache, sentinel) ({}) == bool 0)", select("cache_storm_sentinel_up", "")), "")
-            .steps(GREEN, &[(1.0, YELLOW)])
-            .or("no Sentinels"),
-        Panel::stat("Slots failed", "Slots of a cluster without a master that answers.", (4, 4))
-            .ask_now(format!("max({})", select("cache_storm_cluster_slots", "state=\"fail\"")), "")
-            .steps(GREEN, &[(1.0, RED)])
-            .or("no cluster"),
-        Panel::states("Quorum", "Whether a failover could be agreed on, by master.", (12, 7))
-            .ask(of_master("cache_storm_sentinel_quorum_ok"), "{{cache}} {{master_name}}")
-            .words(&words(&[("0", "no quorum", RED), ("1", "quorum", GREEN)]))
-            .or("no Sentinels"),
-        Panel::states("Agreement", "Whether the Sentinels name one address, by master.", (12, 7))
-            .ask(of_master("cache_storm_sentinel_master_disagreement"), "{{cache}} {{master_name}}")
-            .words(&words(&[("0", "one address", GREEN), ("1", "several", RED)]))
-            .or("no Sentinels"),
     ]
 }
 
