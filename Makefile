@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run stack dashboards test test-rules test-newer lint bench month lab lab-smoke audit fuzz
+.PHONY: help demo run stack dashboards test test-rules test-newer lint bench bench-monitor month lab lab-smoke audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,10 +43,15 @@ lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-bench: ## cost of polling and of detection (optimised build, minutes)
+bench: ## cost of polling, of detection and of reading captures (optimised build, minutes)
 	tests/install-tools.sh
 	cargo bench --locked --bench poll_cost
 	cargo bench --locked --profile month --bench detect
+	cargo bench --locked --profile month --bench hotkeys
+
+bench-monitor: ## what the sampler of hot keys costs a busy server (20 minutes; PAIRS=n SECONDS=n)
+	tests/install-tools.sh
+	cargo bench --locked --profile dev --bench monitor_cost
 
 month: ## false alarms in a simulated month of 50 nodes (optimised build, minutes; SEED=n for another)
 	cargo bench --locked --profile month --bench month

@@ -3,6 +3,7 @@
 //! Times are Unix seconds, ratios 0–1. Every key is always present, what is not known is null, nodes
 //! are sorted by name. Keys may be added, so readers pass over what they do not know.
 
+mod hotkeys;
 mod table;
 mod topology;
 
@@ -14,6 +15,7 @@ use crate::detect::verdict::{Episode, NodeVerdict, TypeVerdict};
 use crate::model::NodeState;
 use crate::publish::{CacheSnapshot, FleetSnapshot};
 use crate::recommend;
+pub use hotkeys::HotKeySamples;
 pub use topology::{ClusterReport, MasterReport, SentinelReport, TopologyReport};
 
 /// Version of both documents: changes only when a key changes its meaning or goes.

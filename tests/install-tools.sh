@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the programs the tests start are there: redis-server, prometheus and promtool (package prometheus),
-# prometheus-alertmanager and amtool (package prometheus-alertmanager); docker-compose; python3 with Grafana's schema
-# for dashboards.
+# prometheus-alertmanager and amtool (package prometheus-alertmanager); gawk, which a bench compares with;
+# docker-compose; python3 with Grafana's schema for dashboards.
 # Installs them by apt-get where that is possible; elsewhere says what is missing and fails. The schema is a package of
 # PyPI and goes into the user's cache, tests/it/dashboards.rs knows where.
 set -euo pipefail
@@ -28,6 +28,7 @@ grafana_sdk() {
 
 packages=()
 has redis-server redis-cli || packages+=(redis-server)
+has gawk || packages+=(gawk)
 has prometheus promtool || packages+=(prometheus)
 has prometheus-alertmanager amtool || packages+=(prometheus-alertmanager)
 has docker-compose || packages+=(docker-compose)

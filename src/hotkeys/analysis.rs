@@ -56,6 +56,17 @@ pub struct PatternUse {
     pub writes: u64,
 }
 
+/// A key with much of the accesses, without its name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct HeavyKey {
+    /// Its hash under the analysis' secret.
+    pub(super) hash: u64,
+    /// Share of the accesses, at least.
+    pub(super) share: f64,
+    /// Accesses per second.
+    pub(super) per_second: f64,
+}
+
 /// The analysis of a stream, or of a part of it.
 #[derive(Debug, Clone)]
 pub struct Analysis {
@@ -86,6 +97,11 @@ impl Analysis {
     /// An empty analysis that knows these commands, learned `patterns` and goes on learning.
     #[must_use]
     pub fn new(commands: Arc<Commands>, patterns: Patterns) -> Self {
+        Self::with_secret(commands, patterns, RandomState::new())
+    }
+
+    /// The same under a given secret: hashes of keys can be compared with those of others under it.
+    pub(super) fn with_secret(commands: Arc<Commands>, patterns: Patterns, secret: RandomState) -> Self {
         let mut grants = Vec::new();
         for (name, grant) in GRANTS {
             if let Some(place) = commands.find(name).map(CommandId::index) {
@@ -96,7 +112,7 @@ impl Analysis {
         Self {
             commands,
             grants: grants.into(),
-            secret: RandomState::new(),
+            secret,
             calls: Calls::default(),
             sketch: Sketch::default(),
             patterns,
@@ -228,7 +244,7 @@ impl Analysis {
     /// An empty analysis for another part of the same stream, to be merged with this one.
     #[must_use]
     pub fn part(&self) -> Self {
-        Self { secret: self.secret.clone(), ..Self::new(Arc::clone(&self.commands), self.patterns.clone()) }
+        Self::with_secret(Arc::clone(&self.commands), self.patterns.clone(), self.secret.clone())
     }
 
     /// Joins a later [`Self::part`] of the stream, or one that interleaves with this.
@@ -292,6 +308,17 @@ impl Analysis {
     #[must_use]
     pub fn keys_seen(&self) -> &Sketch<KeyDetail> {
         &self.sketch
+    }
+
+    /// Keys with at least this share of the accesses, seen in so many seconds.
+    pub(super) fn heavy_keys(&self, share_min: f64, seconds: f64) -> Vec<HeavyKey> {
+        let total = self.sketch.total() as f64;
+        let heavy = self.sketch.counts().map(|(hash, sure)| HeavyKey {
+            hash,
+            share: sure as f64 / total,
+            per_second: if seconds > 0.0 { sure as f64 / seconds } else { 0.0 },
+        });
+        heavy.filter(|key| key.share >= share_min).collect()
     }
 
     /// A pattern's name.

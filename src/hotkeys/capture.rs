@@ -42,7 +42,7 @@ pub async fn capture(
     tokio::pin!(stop);
     for cycle in 0.. {
         match watch::watch(endpoint, &tls, 0.0, &mut analysis).await {
-            Ok(seconds) => watched += seconds,
+            Ok(cost) => watched += cost.seconds,
             Err(refusal) if refusal.result() == SampleResult::Refused => return Err(refusal),
             Err(passing) => obstacle = Some(passing),
         }

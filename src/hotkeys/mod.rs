@@ -17,6 +17,7 @@ pub mod pattern;
 pub mod report;
 mod sampler;
 mod schedule;
+mod sighting;
 pub mod sketch;
 mod specs;
 mod table;

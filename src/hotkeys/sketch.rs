@@ -124,6 +124,11 @@ impl<D: Detail> Sketch<D> {
         top
     }
 
+    /// Hash and least count of every watched key.
+    pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.hashes.iter().zip(&self.watched).map(|(hash, watched)| (*hash, watched.count - watched.error))
+    }
+
     /// The details of every watched key.
     pub fn details_mut(&mut self) -> impl Iterator<Item = &mut D> {
         self.watched.iter_mut().map(|watched| &mut watched.detail)

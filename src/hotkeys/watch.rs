@@ -9,6 +9,7 @@ use crate::config::Endpoint;
 use crate::model::{FailureReason, Role, SampleResult};
 use crate::parse::info::Parts;
 use crate::parse::{Info, Sample};
+use crate::publish::SamplingCost;
 use crate::wire::{Connection, FeedEnd, PollError, TlsStore};
 
 /// How long a connection and what we ask before the feed may take, each.
@@ -73,14 +74,14 @@ impl Obstacle {
     }
 }
 
-/// Watches one node for a moment, over connections of its own, and returns for how long, in seconds; 0 if it was too
-/// short to tell. `commands` per second as last polled, where that is known.
+/// Watches one node for a moment, over connections of its own, and returns for how long, 0 seconds if it was too short
+/// to tell, and how many bytes came. `commands` per second as last polled, where that is known.
 pub(super) async fn watch(
     endpoint: &Endpoint,
     tls: &TlsStore,
     commands: f64,
     analysis: &mut Analysis,
-) -> Result<f64, Obstacle> {
+) -> Result<SamplingCost, Obstacle> {
     let open = || Connection::open(endpoint, tls, Instant::now() + DEADLINE);
     let mut connection = open().await?;
     let first = connection.info(Instant::now() + DEADLINE).await?.text;
@@ -107,9 +108,15 @@ pub(super) async fn watch(
         }
     };
     analysis.pause();
-    let whole = feed.monitor(time, end, |line| analysis.line(line)).await?;
+    let mut bytes = 0;
+    let see = |line: &[u8]| {
+        bytes += line.len() as u64;
+        analysis.line(line);
+    };
+    let whole = feed.monitor(time, end, see).await?;
     // Of a feed that was cut, its lines tell how long it was.
-    Ok(if whole { time.as_secs_f64() } else { analysis.seconds_since_pause().unwrap_or(0.0) })
+    let seconds = if whole { time.as_secs_f64() } else { analysis.seconds_since_pause().unwrap_or(0.0) };
+    Ok(SamplingCost { seconds, bytes })
 }
 
 /// The share of one core that the server's main thread took between two `INFO`; `None` where it does not tell.

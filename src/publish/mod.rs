@@ -4,10 +4,12 @@ pub mod dropin;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod histogram;
+pub mod hotkeys;
 pub mod recent;
 pub mod snapshot;
 pub mod table;
 
 pub use histogram::Histogram;
+pub use hotkeys::{HotKeySnapshot, HotPattern};
 pub use recent::Recent;
-pub use snapshot::{Answers, CacheSnapshot, FleetSnapshot, Interest, NodeSnapshot, Publisher};
+pub use snapshot::{Answers, CacheSnapshot, FleetSnapshot, Interest, NodeSnapshot, Publisher, SamplingCost};

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::dropin::{Readings, ServerView};
+use super::hotkeys::{HotKeySnapshot, SHOWN_SECONDS};
 use super::{Histogram, Recent};
 use crate::detect::verdict::{CacheVerdict, Episode};
 use crate::model::{CacheName, FailureReason, NodeName, SampleResult, StormType};
@@ -130,6 +131,19 @@ pub struct FleetSnapshot {
     pub isolated: bool,
     /// Attempts to sample a node's accesses, in the order of [`SampleResult::ALL`].
     pub hot_key_samples: [u64; SampleResult::ALL.len()],
+    /// What these attempts cost the servers.
+    pub hot_key_cost: SamplingCost,
+    /// The last sample of each node, if it is not older than ten minutes.
+    pub hot_keys: BTreeMap<CacheName, Arc<BTreeMap<NodeName, Arc<HotKeySnapshot>>>>,
+}
+
+/// What sampling costs the servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SamplingCost {
+    /// Seconds for which a server was watched.
+    pub seconds: f64,
+    /// Bytes that servers sent meanwhile.
+    pub bytes: u64,
 }
 
 impl FleetSnapshot {
@@ -174,6 +188,12 @@ impl Publisher {
         self.update(|fleet| {
             if fleet.expected.contains(&snapshot.cache) {
                 fleet.caches.insert(snapshot.cache.clone(), Arc::clone(&snapshot));
+                let stays = |name: &NodeName| snapshot.nodes.iter().any(|node| node.node == *name);
+                if let Some(samples) = fleet.hot_keys.get_mut(&snapshot.cache)
+                    && !samples.keys().all(stays)
+                {
+                    Arc::make_mut(samples).retain(|name, _| stays(name));
+                }
             }
         });
     }
@@ -183,6 +203,7 @@ impl Publisher {
         self.update(|fleet| {
             fleet.expected = caches.to_vec();
             fleet.caches.retain(|cache, _| caches.contains(cache));
+            fleet.hot_keys.retain(|cache, _| caches.contains(cache));
         });
         self.recents().retain(|cache, _| caches.contains(cache));
     }
@@ -206,8 +227,32 @@ impl Publisher {
     }
 
     /// Counts an attempt to sample a node's accesses.
-    pub fn count_hot_key_sample(&self, result: SampleResult) {
-        self.update(|fleet| fleet.hot_key_samples[result as usize] += 1);
+    pub fn count_hot_key_sample(&self, result: SampleResult, cost: SamplingCost) {
+        self.update(|fleet| {
+            fleet.hot_key_samples[result as usize] += 1;
+            fleet.hot_key_cost.seconds += cost.seconds;
+            fleet.hot_key_cost.bytes += cost.bytes;
+        });
+    }
+
+    /// Shows a node's sample instead of its last one.
+    pub fn show_hot_keys(&self, cache: &CacheName, node: &NodeName, sample: HotKeySnapshot) {
+        let sample = Arc::new(sample);
+        self.update(|fleet| {
+            let samples = fleet.hot_keys.entry(cache.clone()).or_default();
+            Arc::make_mut(samples).insert(node.clone(), Arc::clone(&sample));
+        });
+    }
+
+    /// Takes away the samples that are too old at `now`, Unix seconds; with `None` all of them.
+    pub fn forget_hot_keys(&self, now: Option<f64>) {
+        let fresh = |sample: &HotKeySnapshot| now.is_some_and(|now| now - sample.time_unix <= SHOWN_SECONDS);
+        if self.fleet.load().hot_keys.values().flat_map(|nodes| nodes.values()).any(|sample| !fresh(sample)) {
+            self.update(|fleet| {
+                fleet.hot_keys.values_mut().for_each(|nodes| Arc::make_mut(nodes).retain(|_, sample| fresh(sample)));
+                fleet.hot_keys.retain(|_, nodes| !nodes.is_empty());
+            });
+        }
     }
 
     fn update(&self, change: impl Fn(&mut FleetSnapshot)) {

@@ -230,6 +230,14 @@ mod tests {
         assert!(per_node <= MAX_SERIES_PER_NODE, "{per_node} series per node");
     }
 
+    /// Hot keys are bounded for the exporter as a whole, not per node.
+    #[test]
+    fn hot_keys_cost_at_most_a_hundred_series() {
+        let hot = families().filter(|family| family.name.starts_with("cache_storm_hot_key_"));
+        let series: Vec<usize> = hot.map(|family| family.max_series).collect();
+        assert!(series.len() == 3 && series.iter().sum::<usize>() <= 100, "{series:?}");
+    }
+
     #[test]
     fn markdown_has_a_row_per_family() {
         let table = markdown();

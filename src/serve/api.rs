@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::App;
 use crate::publish::FleetSnapshot;
-use crate::report::{Episodes, Report};
+use crate::report::{Episodes, HotKeySamples, Report};
 
 /// How long a reload may take before its caller is told that it has not finished.
 const RELOAD_DEADLINE: Duration = Duration::from_secs(30);
@@ -44,6 +44,10 @@ pub(super) async fn report(State(app): State<Arc<App>>) -> Response {
 
 pub(super) async fn episodes(State(app): State<Arc<App>>) -> Response {
     json(app, Episodes::new).await
+}
+
+pub(super) async fn hotkeys(State(app): State<Arc<App>>) -> Response {
+    json(app, |fleet| HotKeySamples::new(fleet, now_unix())).await
 }
 
 /// Builds and writes a document off the async threads: with thousands of nodes it takes milliseconds.

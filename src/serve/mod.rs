@@ -70,6 +70,7 @@ pub fn router(state: ServeState) -> Router {
         .route("/scrape", get(exposition::scrape))
         .route("/api/v1/report", get(api::report))
         .route("/api/v1/episodes", get(api::episodes))
+        .route("/api/v1/hotkeys", get(api::hotkeys))
         .route("/-/healthy", get(api::healthy))
         .route("/-/ready", get(api::ready))
         .route("/-/reload", post(api::reload))

@@ -3,6 +3,7 @@
 use super::{Family, Kind, Scope, Sink};
 use crate::model::SampleResult;
 use crate::publish::FleetSnapshot;
+use crate::publish::hotkeys::{HotPattern, PATTERNS_IN_ALL};
 
 /// A family and where its series come from.
 #[derive(Debug)]
@@ -38,7 +39,53 @@ pub const FLEET: &[FleetRow] = &[
             }
         },
     },
+    FleetRow {
+        family: Family::new(
+            Scope::Exporter,
+            Kind::Counter,
+            "cache_storm_exporter_hot_key_sampled_seconds_total",
+            "Seconds for which servers were watched for hot keys.",
+        ),
+        read: |fleet, out| out.number(Some(fleet.hot_key_cost.seconds)),
+    },
+    FleetRow {
+        family: Family::new(
+            Scope::Exporter,
+            Kind::Counter,
+            "cache_storm_exporter_hot_key_sampled_bytes_total",
+            "Bytes that servers sent while they were watched for hot keys.",
+        ),
+        read: |fleet, out| out.number(Some(fleet.hot_key_cost.bytes as f64)),
+    },
+    hot_patterns(
+        "cache_storm_hot_key_share_ratio",
+        "Share of a node's accesses that go to keys of a pattern, 0–1, in its last sample; the largest ones, at most \
+         6 of a node and 33 in all, for ten minutes.",
+        |fleet, out| measure(fleet, out, |pattern| pattern.share),
+    ),
+    hot_patterns(
+        "cache_storm_hot_key_operations_per_second",
+        "Accesses per second to keys of a pattern in a node's last sample.",
+        |fleet, out| measure(fleet, out, |pattern| pattern.operations_per_second),
+    ),
+    hot_patterns(
+        "cache_storm_hot_key_write_ratio",
+        "Share of the accesses to keys of a pattern that write, 0–1, in a node's last sample.",
+        |fleet, out| measure(fleet, out, |pattern| pattern.write_ratio),
+    ),
 ];
+
+const fn hot_patterns(name: &'static str, help: &'static str, read: fn(&FleetSnapshot, &mut Sink<'_>)) -> FleetRow {
+    let labels = &["cache", "cache_node", "pattern"];
+    FleetRow { family: Family::new(Scope::Exporter, Kind::Gauge, name, help).by(labels, PATTERNS_IN_ALL), read }
+}
+
+/// One series per measured pattern. Their number is bounded for the exporter as a whole, whatever the number of nodes.
+fn measure(fleet: &FleetSnapshot, out: &mut Sink<'_>, value: fn(&HotPattern) -> f64) {
+    for (cache, node, pattern) in fleet.hot_patterns() {
+        out.labelled(&[cache.as_str(), node.as_str(), &pattern.pattern], value(pattern));
+    }
+}
 
 /// Which program this is.
 pub const BUILD_INFO: Family = Family::new(

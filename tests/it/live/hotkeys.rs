@@ -180,6 +180,53 @@ async fn a_replica_is_sampled_only_under_a_limit() {
 }
 
 #[tokio::test]
+async fn patterns_are_measured_and_keys_are_not_shown() {
+    let nodes = [Redis::start(&[]).await];
+    nodes[0].fill(5_000).await;
+    let _load = Load::start(nodes[0].port, Traffic { keys: hot(0.5), ..Traffic::default() });
+    let text = ALLOWED.to_owned() + &config(&nodes, "interval: 500ms, timeout: 400ms", "time_scale: 10");
+    let exporter = Exporter::serve(&text, &[]).await;
+    let share = |metrics: &crate::harness::metrics::Metrics| {
+        metrics.sample("cache_storm_hot_key_share_ratio", &[("cache", "main"), ("pattern", "k:*")])
+    };
+    eventually("a pattern is measured", Duration::from_secs(30), async || {
+        share(&exporter.metrics().await).is_some_and(|share| share > 0.9)
+    })
+    .await;
+    let metrics = exporter.metrics().await;
+    let of = |name: &str| metrics.sample(name, &[("cache", "main"), ("pattern", "k:*")]).expect(name);
+    assert!(of("cache_storm_hot_key_operations_per_second") > 100.0);
+    assert!((0.0..0.5).contains(&of("cache_storm_hot_key_write_ratio")));
+    assert!(metrics.sample("cache_storm_exporter_hot_key_sampled_seconds_total", &[]).unwrap() > 0.0);
+    assert!(metrics.sample("cache_storm_exporter_hot_key_sampled_bytes_total", &[]).unwrap() > 1000.0);
+    let (status, body) = exporter.get("/api/v1/hotkeys").await;
+    let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let sample = &document["samples"][0];
+    assert_eq!((status, &document["version"], &sample["cache"]), (200, &1.into(), &"main".into()));
+    assert!((0.3..0.7).contains(&sample["hottest_key_share"].as_f64().unwrap()), "{sample}");
+    assert_eq!(sample["patterns"][0]["pattern"], "k:*");
+    assert!(!body.contains("k:0") && !body.contains("k:1"), "{body}");
+}
+
+#[tokio::test]
+async fn the_command_watches_a_node() {
+    let nodes = [Redis::start(&[]).await];
+    nodes[0].fill(5_000).await;
+    let _load = Load::start(nodes[0].port, Traffic { keys: hot(0.5), ..Traffic::default() });
+    let arguments = ["hotkeys", "--node", &nodes[0].node(), "--duration", "6s", "--format", "json"];
+    let outcome =
+        crate::harness::exporter::run(&config(&nodes, "interval: 1s", "time_scale: 1"), &arguments, &[]).await;
+    assert_eq!(outcome.code, Some(0), "{}", outcome.output);
+    let report: serde_json::Value = serde_json::from_str(&outcome.output).unwrap();
+    let hottest = &report["keys"][0];
+    let share = hottest["share"].as_f64().unwrap();
+    assert!((0.3..0.7).contains(&share), "{hottest}");
+    assert!(hottest["memory_bytes"].as_u64().unwrap() > 10, "{hottest}");
+    assert!(report["hits"]["hits"].as_u64().unwrap() > 0, "{report}");
+    assert!(!is_monitored(&nodes[0]).await);
+}
+
+#[tokio::test]
 async fn nothing_is_sampled_unless_monitor_is_allowed() {
     let nodes = Redis::fleet(1, &[]).await;
     nodes[0].fill(5_000).await;

@@ -1,0 +1,120 @@
+//! What the sampler of hot keys costs a server at full load: throughput under `redis-benchmark`, sampler on and off in
+//! turn, the exporter polling all the time. Fails where the median loss is above 5 %.
+//!
+//! The server has one core to itself, as far as the machine allows. `PAIRS=n` (10) and `SECONDS=n` (60) shorten it.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people; it stops where a premise fails")]
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures real time of other processes")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+const LOSS_MAX: f64 = 0.05;
+
+/// Left out at the begin of each half: the exporter starts, and its first sample may be one.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// A program that ends with its owner.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn main() -> ExitCode {
+    let number = |name: &str, usual: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let (pairs, seconds) = (number("PAIRS", 10), number("SECONDS", 60));
+    let (server, folder) = (free_port(), tempfile::tempdir().unwrap());
+    let _server = start("0", "redis-server", &["--port", &server, "--save", "", "--maxmemory", "200mb"]);
+    wait_for("the server", || ask(&server, &["PING"]) == "PONG");
+    let keys = ["-p", &server, "-t", "set,get", "-r", "100000", "-n", "1000000000", "-c", "20", "-l", "-q"];
+    let _load = start("1", "redis-benchmark", &keys);
+    let (mut losses, mut taken, mut attempts) = (Vec::new(), 0.0, 0.0);
+    for pair in 0..pairs {
+        let mut throughput = [0.0; 2];
+        // Whoever comes first has a machine in another state: they take turns.
+        for sampled in if pair % 2 == 0 { [false, true] } else { [true, false] } {
+            let (mode, web) = (if sampled { "auto" } else { "off" }, free_port());
+            let config = format!(
+                "hotkeys: {{ mode: {mode}, allow_monitor: true }}\ncaches: [{{ name: a, nodes: ['redis://127.0.0.1:{server}'] }}]\n"
+            );
+            let file = folder.path().join("config.yaml");
+            std::fs::write(&file, config).unwrap();
+            let _exporter = exporter(&file, &web);
+            throughput[usize::from(sampled)] = commands_per_second(&server, Duration::from_secs(seconds));
+            if sampled {
+                let metrics = get(&web);
+                taken += sum(&metrics, "hot_key_samples_total{result=\"taken\"}");
+                attempts += sum(&metrics, "hot_key_samples_total");
+            }
+        }
+        let loss = 1.0 - throughput[1] / throughput[0];
+        println!("off {:>8.0}/s  on {:>8.0}/s  loss {:>6.2} %", throughput[0], throughput[1], loss * 100.0);
+        losses.push(loss);
+    }
+    losses.sort_unstable_by(f64::total_cmp);
+    let quantile = |share: f64| losses[((losses.len() - 1) as f64 * share).round() as usize];
+    println!(
+        "loss: median {:.2} %, quartiles {:.2} to {:.2} %, at most {:.0} %; {taken} samples taken in {attempts} attempts",
+        quantile(0.5) * 100.0,
+        quantile(0.25) * 100.0,
+        quantile(0.75) * 100.0,
+        LOSS_MAX * 100.0
+    );
+    if quantile(0.5) <= LOSS_MAX { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn exporter(config: &Path, web: &str) -> Program {
+    let (binary, listen) = (env!("CARGO_BIN_EXE_cache-storm-exporter"), format!("127.0.0.1:{web}"));
+    let exporter = start("1", binary, &["--config", config.to_str().unwrap(), "--listen", &listen]);
+    wait_for("the exporter", || get(web).contains("cache_storm_node_up"));
+    exporter
+}
+
+fn commands_per_second(server: &str, time: Duration) -> f64 {
+    std::thread::sleep(SETTLE);
+    let processed = || sum(&ask(server, &["INFO", "stats"]).replace(':', " "), "total_commands_processed");
+    let (begun, before) = (Instant::now(), processed());
+    std::thread::sleep(time);
+    (processed() - before) / begun.elapsed().as_secs_f64()
+}
+
+fn start(core: &str, program: &str, arguments: &[&str]) -> Program {
+    let mut command = Command::new("taskset");
+    command.args(["-c", core, program]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    Program(command.spawn().expect("taskset, of util-linux"))
+}
+
+fn ask(server: &str, words: &[&str]) -> String {
+    let output = Command::new("redis-cli").args(["-p", server]).args(words).output().expect("redis-cli");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// The metrics of an exporter; nothing while it does not answer.
+fn get(web: &str) -> String {
+    let answer = ureq::get(format!("http://127.0.0.1:{web}/metrics")).call();
+    answer.ok().and_then(|mut answer| answer.body_mut().read_to_string().ok()).unwrap_or_default()
+}
+
+/// The sum of all lines that name this.
+fn sum(text: &str, name: &str) -> f64 {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(name));
+    lines.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok()).sum()
+}
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+fn wait_for(what: &str, ready: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !ready() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what} does not come up");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
