@@ -179,7 +179,10 @@ fn random_patterns() -> usize {
         key.clear();
         let alphabet = alphabets.get(index % 5);
         for _ in 0..rng.random_range(0..40) {
-            key.push(alphabet.map_or_else(|| rng.random(), |letters| letters[rng.random_range(0..letters.len())]));
+            key.push(match alphabet {
+                Some(letters) => letters[rng.random_range(0..letters.len())],
+                None => rng.random(),
+            });
         }
         patterns.learn(&key);
     }
