@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use crate::config::RedisMetrics;
 use crate::publish::dropin::{self, ALL_DATABASES, ServerView};
-use crate::publish::table::{CACHE, Distribution, FLEET, Family, Kind, NODE, NodeView, Sink, Value};
+use crate::publish::table::{CACHE, Distribution, FLEET, Family, Kind, NODE, NodeView, Sink, TOPOLOGY, Value};
 use crate::publish::{CacheSnapshot, FleetSnapshot, NodeSnapshot};
 
 /// What of the fleet to write.
@@ -45,7 +45,7 @@ pub fn write_fleet(fleet: &FleetSnapshot, selection: &Selection, out: &mut Vec<u
         .collect();
     let nodes: Vec<Scoped<NodeView<'_>>> = caches.iter().flat_map(|cache| views(cache)).collect();
     if selection.cache {
-        for row in CACHE {
+        for row in CACHE.iter().chain(TOPOLOGY) {
             let mut series = Series::of(&row.family, out);
             for cache in &caches {
                 series.within(&cache.labels, |sink| (row.read)(cache.of, sink));
