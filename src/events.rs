@@ -85,9 +85,9 @@ pub fn isolation_changed(isolated: bool) {
     }
 }
 
-/// Hot keys are to be sampled, but from no source that this release has.
+/// Hot keys are to be sampled, but only from a source that few servers have.
 pub fn hot_keys_without_source() {
-    warn!("hotkeys.mode is auto, but hotkeys.allow_monitor is not set: MONITOR is the only source, nothing is sampled");
+    warn!("hotkeys.mode is auto, but hotkeys.allow_monitor is not set: below Redis 8.6 (HOTKEYS) nothing is sampled");
 }
 
 /// A node's accesses were not sampled, for another reason than before. Its own state is nobody's fault.

@@ -91,7 +91,7 @@ pub enum HotKeyMode {
 pub struct HotKeys {
     /// Whether to sample.
     pub mode: HotKeyMode,
-    /// `MONITOR` may be used. It is the only source in this release: without it nothing is sampled.
+    /// `MONITOR` may be used. Without it only servers that count hot keys themselves are sampled.
     pub allow_monitor: bool,
     /// What keys are for.
     pub kinds: KindRules,
@@ -124,10 +124,10 @@ impl Default for KindRules {
 }
 
 impl HotKeys {
-    /// Whether there is a source to sample from.
+    /// Whether anything is to be sampled.
     #[must_use]
     pub fn sampled(&self) -> bool {
-        self.mode == HotKeyMode::Auto && self.allow_monitor
+        self.mode == HotKeyMode::Auto
     }
 }
 

@@ -119,8 +119,7 @@ fn metrics(mut section: Section<'_>) -> RedisMetrics {
     families.unwrap_or_default()
 }
 
-/// `auto` without `allow_monitor` is accepted although it samples nothing yet: other sources are to come, and
-/// the start says so.
+/// `auto` without `allow_monitor` samples only servers that count hot keys themselves; the start says so.
 fn hotkeys(mut section: Section<'_>) -> HotKeys {
     let modes = [("off", HotKeyMode::Off), ("auto", HotKeyMode::Auto)];
     let mode = section.get("mode").and_then(|item| item.choice(&modes)).unwrap_or_default();

@@ -321,6 +321,11 @@ impl Analysis {
         heavy.filter(|key| key.share >= share_min).collect()
     }
 
+    /// The pattern of a key that is counted elsewhere.
+    pub(super) fn learn(&mut self, key: &[u8]) -> PatternId {
+        self.patterns.learn(key)
+    }
+
     /// A pattern's name.
     #[must_use]
     pub fn pattern_name(&self, pattern: PatternId) -> String {

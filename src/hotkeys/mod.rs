@@ -13,6 +13,7 @@ pub mod commands;
 pub mod input;
 pub mod kinds;
 mod line;
+mod native;
 pub mod pattern;
 pub mod report;
 mod sampler;

@@ -1,7 +1,7 @@
 //! One sample at a time, of whichever node's turn it is.
 
-use std::collections::HashMap;
-use std::hash::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,18 +10,20 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::HotKeySlots;
 use super::advice::WARM_SHARE;
-use super::analysis::{Analysis, PatternUse};
+use super::analysis::{Analysis, HeavyKey, PatternUse};
 use super::commands::Commands;
 use super::kinds::{Kind, Kinds};
+use super::native::{self, Native, NativeSample};
 use super::pattern::Patterns;
 use super::schedule::{Schedule, Turn};
 use super::sighting::{Sighting, is_hot};
-use super::watch::watch;
-use crate::config::{Config, Endpoint, HotKeyMode};
+use super::watch::{DEADLINE, Obstacle, watch};
+use crate::config::{Config, Endpoint};
+use crate::detect::verdict::HotKeySample;
 use crate::events;
 use crate::model::{CacheName, NodeName, SampleResult};
 use crate::publish::{HotKeySnapshot, HotPattern, Publisher, SamplingCost};
-use crate::wire::TlsStore;
+use crate::wire::{Connection, TlsStore};
 
 /// How often the published state is looked at. Short against the pace of rounds.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -63,7 +65,7 @@ pub async fn run(mut configs: watch::Receiver<Arc<Config>>, publisher: Arc<Publi
 }
 
 fn announce(config: &Config) {
-    if config.hotkeys.mode == HotKeyMode::Auto && !config.hotkeys.sampled() {
+    if config.hotkeys.sampled() && !config.hotkeys.allow_monitor {
         events::hot_keys_without_source();
     }
 }
@@ -103,17 +105,24 @@ impl Sampler {
         self.schedule.had(&turn, Instant::now());
         // The snapshot may still show what a reload has just removed.
         let Some(endpoint) = endpoint(config, &turn) else { return };
+        let native = fleet.caches.get(&turn.cache).is_some_and(|cache| {
+            let node = cache.nodes.iter().find(|node| node.node == turn.node);
+            node.and_then(|node| node.sample.as_deref()).is_some_and(native::is_offered)
+        });
+        if !native && !config.hotkeys.allow_monitor {
+            return;
+        }
         let patterns = self.patterns.remove(&turn.cache).unwrap_or_default();
         let mut analysis = Analysis::with_secret(Arc::clone(&self.commands), patterns, self.secret.clone());
-        let watched = watch(endpoint, &self.tls, turn.commands_per_second, &mut analysis).await;
-        let cost = *watched.as_ref().unwrap_or(&SamplingCost::default());
-        let (result, detail) = match watched.map(|cost| analysis.hottest().map(|sample| (cost.seconds, sample))) {
-            Ok(Some((seconds, sample))) => {
+        let seen = self.see(endpoint, &turn, native, config, &mut analysis).await;
+        let cost = seen.as_ref().map_or_else(|_| SamplingCost::default(), |seen| seen.cost);
+        let (result, detail) = match seen {
+            Ok(Seen { sample: Some(sample), keys, patterns, cost }) => {
                 self.slots.put(&turn.cache, &turn.node, sample);
-                self.show(&turn, &analysis, seconds, sample.share, config);
+                self.show(&turn, sample, &keys, patterns, cost.seconds, config);
                 (SampleResult::Taken, String::new())
             }
-            Ok(None) => (SampleResult::Empty, String::new()),
+            Ok(Seen { sample: None, .. }) => (SampleResult::Empty, String::new()),
             Err(obstacle) => (obstacle.result(), obstacle.to_string()),
         };
         self.patterns.insert(turn.cache.clone(), analysis.into_patterns());
@@ -125,25 +134,116 @@ impl Sampler {
     }
 }
 
+/// What a sample showed, whatever its source.
+struct Seen {
+    /// For the detector; `None` where no key was accessed.
+    sample: Option<HotKeySample>,
+    keys: Vec<HeavyKey>,
+    patterns: Vec<HotPattern>,
+    cost: SamplingCost,
+}
+
 impl Sampler {
-    /// Publishes what a sample says of patterns, and whether a key is hot.
-    fn show(&mut self, turn: &Turn, analysis: &Analysis, seconds: f64, hottest_key_share: f64, config: &Config) {
-        let (now, keys) = (Instant::now(), analysis.heavy_keys(WARM_SHARE, seconds));
-        let place = (turn.cache.clone(), turn.node.clone());
-        let before = self.sightings.insert(place.clone(), Sighting::new(now, &keys));
-        let hot = is_hot(now, &keys, before.as_ref(), config.timing.time_scale);
-        let (kinds, accesses) = (Kinds::new(config.hotkeys.kinds.clone()), analysis.keys_seen().total());
-        let pattern = |(pattern, seen): (String, PatternUse)| HotPattern {
+    /// Asks the safest source that the node has.
+    async fn see(
+        &self,
+        endpoint: &Endpoint,
+        turn: &Turn,
+        native: bool,
+        config: &Config,
+        analysis: &mut Analysis,
+    ) -> Result<Seen, Obstacle> {
+        let kinds = Kinds::new(config.hotkeys.kinds.clone());
+        if native {
+            let mut connection = Connection::open(endpoint, &self.tls, Instant::now() + DEADLINE).await?;
+            match native::sample(&mut connection, turn.commands_per_second).await? {
+                Native::Sampled(counted) => return Ok(self.counted(&counted, turn, &kinds, analysis)),
+                Native::Foreign => {
+                    return Err(Obstacle::Unsafe("somebody else's HOTKEYS session is not to be disturbed"));
+                }
+                Native::Unavailable if !config.hotkeys.allow_monitor => {
+                    return Err(Obstacle::Unsafe(
+                        "HOTKEYS is not permitted (+hotkeys), nor is MONITOR (allow_monitor)",
+                    ));
+                }
+                Native::Unavailable => {}
+            }
+        }
+        let cost = watch(endpoint, &self.tls, turn.commands_per_second, analysis).await?;
+        Ok(watched(analysis, cost, &kinds))
+    }
+
+    /// What the server counted: shares of its CPU time. Of accesses it says nothing.
+    fn counted(&self, counted: &NativeSample, turn: &Turn, kinds: &Kinds, analysis: &mut Analysis) -> Seen {
+        let mut shares = BTreeMap::<String, f64>::new();
+        let learned: Vec<_> =
+            counted.keys.iter().map(|(key, share)| (analysis.learn(key.as_bytes()), *share)).collect();
+        for (pattern, share) in learned {
+            *shares.entry(analysis.pattern_name(pattern)).or_default() += share;
+        }
+        let pattern = |(pattern, share): (String, f64)| HotPattern {
             kind: kinds.of(&pattern).map(Kind::as_str),
             pattern,
-            share: seen.accesses as f64 / accesses as f64,
-            operations_per_second: if seconds > 0.0 { seen.accesses as f64 / seconds } else { f64::NAN },
-            write_ratio: seen.writes as f64 / seen.accesses as f64,
+            share: share.min(1.0),
+            operations_per_second: f64::NAN,
+            write_ratio: f64::NAN,
         };
-        let patterns = analysis.patterns().into_iter().take(PATTERNS_SHOWN).map(pattern).collect();
-        let time_unix = wall_unix();
-        let snapshot = HotKeySnapshot { time_unix, seconds, accesses, hottest_key_share, hot, patterns };
-        self.publisher.show_hot_keys(&place.0, &place.1, snapshot);
+        let mut patterns: Vec<HotPattern> = shares.into_iter().map(pattern).collect();
+        patterns.sort_by(|a, b| b.share.total_cmp(&a.share));
+        let key = |(key, share): &(String, f64)| HeavyKey {
+            hash: self.secret.hash_one(key.as_bytes()),
+            share: *share,
+            per_second: share * turn.commands_per_second,
+        };
+        let accesses = (turn.commands_per_second * counted.seconds) as u64;
+        let hottest = counted.keys.iter().map(|(_, share)| *share).reduce(f64::max);
+        Seen {
+            sample: hottest.map(|share| HotKeySample { share, accesses }),
+            keys: counted.keys.iter().map(key).collect(),
+            patterns,
+            cost: SamplingCost { seconds: counted.seconds, bytes: 0 },
+        }
+    }
+
+    /// Publishes what a sample says of patterns, and whether a key is hot.
+    fn show(
+        &mut self,
+        turn: &Turn,
+        sample: HotKeySample,
+        keys: &[HeavyKey],
+        patterns: Vec<HotPattern>,
+        seconds: f64,
+        config: &Config,
+    ) {
+        let now = Instant::now();
+        let before = self.sightings.insert((turn.cache.clone(), turn.node.clone()), Sighting::new(now, keys));
+        let snapshot = HotKeySnapshot {
+            time_unix: wall_unix(),
+            seconds,
+            accesses: sample.accesses,
+            hottest_key_share: sample.share,
+            hot: is_hot(now, keys, before.as_ref(), config.timing.time_scale),
+            patterns,
+        };
+        self.publisher.show_hot_keys(&turn.cache, &turn.node, snapshot);
+    }
+}
+
+/// What a moment of traffic showed.
+fn watched(analysis: &Analysis, cost: SamplingCost, kinds: &Kinds) -> Seen {
+    let (accesses, seconds) = (analysis.keys_seen().total(), cost.seconds);
+    let pattern = |(pattern, seen): (String, PatternUse)| HotPattern {
+        kind: kinds.of(&pattern).map(Kind::as_str),
+        pattern,
+        share: seen.accesses as f64 / accesses as f64,
+        operations_per_second: if seconds > 0.0 { seen.accesses as f64 / seconds } else { f64::NAN },
+        write_ratio: seen.writes as f64 / seen.accesses as f64,
+    };
+    Seen {
+        sample: analysis.hottest(),
+        keys: analysis.heavy_keys(WARM_SHARE, seconds),
+        patterns: analysis.patterns().into_iter().take(PATTERNS_SHOWN).map(pattern).collect(),
+        cost,
     }
 }
 
