@@ -31,6 +31,17 @@ pub(crate) struct Notice {
     pub(crate) starts_at: String,
     /// When it was told, Unix seconds.
     pub(crate) at: f64,
+    /// Its description.
+    pub(crate) text: String,
+    /// Alerts in the same message.
+    pub(crate) alerts: usize,
+}
+
+impl Notice {
+    /// Receiver, alert and cache.
+    pub(crate) fn key(&self) -> (String, String, String) {
+        (self.receiver.clone(), self.alert.clone(), self.cache.clone())
+    }
 }
 
 type Notices = Arc<Mutex<Vec<Notice>>>;
@@ -44,8 +55,8 @@ pub(crate) struct Pager {
 }
 
 impl Pager {
-    /// Starts all of it with every duration of the shipped files divided by `speed`.
-    pub(crate) async fn start(exporter: &Exporter, speed: f64) -> Self {
+    /// Starts all of it, scraping these exporters, with every duration of the shipped files divided by `speed`.
+    pub(crate) async fn start(exporters: &[&Exporter], speed: f64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (prometheus, alertmanager) = (free_port(), free_port());
         let (receivers, notices) = receivers().await;
@@ -60,9 +71,10 @@ impl Pager {
                 write(&format!("rules/{name}"), &read(&format!("alerts/{name}")));
             }
         }
+        let targets: Vec<String> = exporters.iter().map(|exporter| format!("127.0.0.1:{}", exporter.port)).collect();
         let text = read("deploy/prometheus/prometheus.yml")
             .replace("../../alerts/", "rules/")
-            .replace("127.0.0.1:9736", &format!("127.0.0.1:{}", exporter.port))
+            .replace("127.0.0.1:9736", &targets.join(", "))
             .replace("127.0.0.1:9090", &format!("127.0.0.1:{prometheus}"))
             .replace("127.0.0.1:9093", &format!("127.0.0.1:{alertmanager}"));
         write("prometheus.yml", &text);
@@ -86,10 +98,21 @@ impl Pager {
 
     /// Unix seconds of an RFC 3339 time, by Prometheus' own reading.
     pub(crate) async fn seconds(&self, time: &str) -> f64 {
-        let path = format!("/api/v1/query?query=time()&time={time}");
-        let (_, body) = super::exporter::get(self.prometheus, &path).await;
-        let answer: Value = serde_json::from_str(&body).unwrap();
-        answer["data"]["result"][0].as_f64().unwrap_or_else(|| panic!("no time in {body}"))
+        let answer = self.ask(&format!("time()&time={time}")).await;
+        answer["data"]["result"][0].as_f64().unwrap_or_else(|| panic!("no time in {answer}"))
+    }
+
+    /// The value of an expression that gives one series; `None` where it gives none.
+    pub(crate) async fn query(&self, expression: &str) -> Option<f64> {
+        let answer = self.ask(expression).await;
+        let series = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{expression}: {answer}"));
+        assert!(series.len() < 2, "{expression}: {answer}");
+        series.first()?["value"][1].as_str()?.parse().ok()
+    }
+
+    async fn ask(&self, query: &str) -> Value {
+        let (_, body) = super::exporter::get(self.prometheus, &format!("/api/v1/query?query={query}")).await;
+        serde_json::from_str(&body).unwrap()
     }
 
     async fn run(&mut self, program: &str, name: &str, port: u16, options: &[&str]) {
@@ -137,7 +160,8 @@ async fn receivers() -> (u16, Notices) {
     let webhook = post(
         |extract::Path(receiver): extract::Path<String>, State(notices): State<Notices>, Json(body): Json<Value>| async move {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            for alert in body["alerts"].as_array().unwrap() {
+            let alerts = body["alerts"].as_array().unwrap();
+            for alert in alerts {
                 notices.lock().unwrap().push(Notice {
                     receiver: receiver.clone(),
                     alert: text(&alert["labels"]["alertname"]),
@@ -145,6 +169,8 @@ async fn receivers() -> (u16, Notices) {
                     resolved: alert["status"] == "resolved",
                     starts_at: text(&alert["startsAt"]),
                     at: unix_now(),
+                    text: text(&alert["annotations"]["description"]),
+                    alerts: alerts.len(),
                 });
             }
         },
