@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run stack dashboards test test-rules test-newer lint bench bench-monitor month lab lab-smoke audit fuzz
+.PHONY: help demo run stack dashboards test test-rules test-newer lint bench bench-monitor month lab lab-smoke pager audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -63,6 +63,10 @@ lab: ## every kind of storm on real servers, hours; resumes; writes docs/accurac
 lab-smoke: ## five storms on real servers; fails on a wrong verdict
 	tests/install-tools.sh
 	cargo bench --locked --profile dev --bench lab -- smoke
+
+pager: ## from storm to pager at the real pace, some eleven minutes (make test does it six times as fast)
+	tests/install-tools.sh
+	PAGER_SPEED=1 cargo test --locked --test it -- --exact --nocapture live::pager::each_storm_calls_its_team_once_and_again_at_its_limit
 
 audit: ## licences, advisories, duplicates; needs cargo-deny and the network
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }

@@ -158,7 +158,7 @@ impl Stage {
 }
 
 fn general(speed: f64) -> String {
-    let (interval, timeout) = (5000.0 / speed, (1000.0_f64).min(4000.0 / speed));
+    let (interval, timeout) = ((5000.0 / speed).round(), (4000.0 / speed).round().min(1000.0));
     let mut text = format!("poll: {{ interval: {interval}ms, timeout: {timeout}ms }}\n");
     text += &format!("detection: {{ time_scale: {speed} }}\nthresholds:\n");
     for (storm_type, seconds) in [
