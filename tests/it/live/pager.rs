@@ -142,7 +142,9 @@ impl Stage {
 
         let half = general(speed)
             + &listed("split", &halves.nodes[2..])
-            + &entry("large", large.caches()[0].nodes().iter().map(|node| format!("redis://{}", node.name())));
+            + &entry("large", large.caches()[0].nodes().iter().map(|node| format!("redis://{}", node.name())))
+            // A hundred nodes' worth of what nobody looks at would only make its scrapes slow.
+            + "metrics: { redis: off }\n";
         let start = format_rfc3339_seconds(SystemTime::now() - Duration::from_secs(60));
         let all = general(speed)
             + &listed("split", &halves.nodes[..2])
@@ -329,12 +331,10 @@ async fn halves_add_up(cache: &Cache, exporter: &Exporter, half: &Exporter, page
             && (recorded("split").await, recorded("whole").await) == (Some(2.0), Some(2.0))
     })
     .await;
-    // Half a minute of a critical severity would be a page.
-    just_before_its_limit(exporter, "whole", 120.0, speed).await;
+    // Half a minute of a critical severity would be a page; the type's own limit, two minutes, is far.
+    just_before_its_limit(exporter, "whole", 90.0, speed).await;
     assert_eq!((recorded("split").await, recorded("whole").await), (Some(2.0), Some(2.0)));
-    for node in &cache.nodes {
-        node.fill(KEYS).await;
-    }
+    join_all(cache.nodes[..2].iter().map(|node| node.fill(KEYS))).await;
     let mut expected = Vec::new();
     for name in ["split", "whole"] {
         expected.push(arrives(pager, "backend-team", INVALIDATION, name, patience).await.key());
