@@ -85,7 +85,7 @@ fn skew() -> Vec<Panel> {
             .range(0.0, None)
             .or("no lookups"),
         Panel::lines("CPU of the servers", "Seconds of CPU per second; a Redis at one full core is at its end.", (12, 8))
-            .ask(format!("{} + on (cache, cache_node) {}", node_rate("redis_cpu_sys_seconds_total"), node_rate("redis_cpu_user_seconds_total")), "{{cache_node}}")
+            .ask(query::cpu(), "{{cache_node}}")
             .unit(Unit::Ratio)
             .range(0.0, None)
             .or("no node answers"),

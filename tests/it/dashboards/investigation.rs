@@ -282,13 +282,7 @@ fn recovery() -> Vec<Panel> {
             "Slope of the number of keys: positive while the cache fills.",
             (8, 8),
         )
-        .ask(
-            format!(
-                "sum by (cache) (max by (cache, cache_node, db) (deriv({}[$__rate_interval])))",
-                select("redis_db_keys", "")
-            ),
-            "keys per second",
-        )
+        .ask(query::key_changes("cache"), "keys per second")
         .unit(Unit::PerSecond)
         .or("no keys"),
         Panel::states(

@@ -4,7 +4,7 @@
 //! series of a node whoever exports it; only then are nodes added up. None of them needs the recording rules.
 
 use cache_storm_exporter::model::StormType;
-use cache_storm_exporter::publish::table::{self, Kind, Scope};
+use cache_storm_exporter::publish::table::{self, Kind};
 use cache_storm_exporter::thresholds::Threshold;
 
 /// `metric{…}` with the matchers of the variables that its series can be chosen by. Panics on a metric that the
@@ -16,12 +16,10 @@ pub(crate) fn select(metric: &str, matchers: &str) -> String {
         part.is_some_and(|part| parts.contains(&part))
     };
     let family = table::families().find(is_it).unwrap_or_else(|| panic!("the exporter has no {metric}"));
+    let labelled = |label: &str| family.scope.labels().iter().chain(family.labels).any(|it| *it == label);
     let mut all = vec![r#"job=~"$job""#];
-    all.extend(match family.scope {
-        Scope::Node => &[r#"cache=~"$cache""#, r#"cache_node=~"$cache_node""#][..],
-        Scope::Cache => &[r#"cache=~"$cache""#],
-        Scope::Exporter => &[],
-    });
+    all.extend(labelled("cache").then_some(r#"cache=~"$cache""#));
+    all.extend(labelled("cache_node").then_some(r#"cache_node=~"$cache_node""#));
     all.extend((!matchers.is_empty()).then_some(matchers));
     format!("{metric}{{{}}}", all.join(", "))
 }
@@ -66,6 +64,18 @@ pub(crate) fn keys(metric: &str) -> String {
         select(metric, ""),
         other_roles()
     )
+}
+
+/// Net change of the number of keys per second, summed up by these labels.
+pub(crate) fn key_changes(by: &str) -> String {
+    let slope = format!("deriv({}[$__rate_interval])", select("redis_db_keys", ""));
+    format!("sum by ({by}) (max by (cache, cache_node, db) ({slope}))")
+}
+
+/// Seconds of CPU per second, by node.
+pub(crate) fn cpu() -> String {
+    let (kernel, server) = (node_rate("redis_cpu_sys_seconds_total"), node_rate("redis_cpu_user_seconds_total"));
+    format!("{kernel} + on (cache, cache_node) {server}")
 }
 
 /// One series per cache.

@@ -5,7 +5,7 @@ use cache_storm_exporter::thresholds::Threshold;
 
 use super::grafana::{Panel, RED, Row, Unit, words};
 use super::investigation::heading;
-use super::query::{self, keys, node, node_rate, node_with, select, sum};
+use super::query::{self, keys, node, node_rate, node_with, sum};
 use super::vocabulary::{advice, yes_no};
 
 const SIZE: (u64, u64) = (8, 8);
@@ -75,8 +75,6 @@ fn cold_start() -> Vec<Panel> {
 }
 
 fn invalidation() -> Vec<Panel> {
-    let fall = format!("deriv({}[$__rate_interval])", select("redis_db_keys", ""));
-    let fall = format!("sum by (cache, cache_node) (max by (cache, cache_node, db) ({fall}))");
     vec![
         held(),
         Panel::lines(
@@ -84,7 +82,7 @@ fn invalidation() -> Vec<Panel> {
             "A deep fall without as many expired or evicted keys: somebody deletes or flushes.",
             SIZE,
         )
-        .ask(fall, "{{cache_node}}")
+        .ask(query::key_changes("cache, cache_node"), "{{cache_node}}")
         .unit(Unit::PerSecond)
         .or("no keys"),
         Panel::lines("Expired and evicted keys per second", "What the fall is to be held against.", SIZE)
@@ -216,10 +214,6 @@ fn failover() -> Vec<Panel> {
 }
 
 fn unknown() -> Vec<Panel> {
-    let new = format!(
-        "sum by (cache) (max by (cache, cache_node, db) (deriv({}[$__rate_interval])))",
-        select("redis_db_keys", "")
-    );
     vec![
         Panel::lines(
             "Misses and new keys per second",
@@ -227,7 +221,7 @@ fn unknown() -> Vec<Panel> {
             SIZE,
         )
         .ask(query::misses(), "misses")
-        .ask(new, "new keys, net")
+        .ask(query::key_changes("cache"), "new keys, net")
         .unit(Unit::PerSecond)
         .or("no lookups"),
         Panel::lines("Client connections", "A deployment of clients shows as a step.", SIZE)
@@ -236,14 +230,7 @@ fn unknown() -> Vec<Panel> {
             .decimals(0)
             .or("no node answers"),
         Panel::lines("CPU of the servers", "Seconds of CPU per second; one is a full core.", SIZE)
-            .ask(
-                format!(
-                    "{} + on (cache, cache_node) {}",
-                    node_rate("redis_cpu_sys_seconds_total"),
-                    node_rate("redis_cpu_user_seconds_total")
-                ),
-                "{{cache_node}}",
-            )
+            .ask(query::cpu(), "{{cache_node}}")
             .unit(Unit::Ratio)
             .range(0.0, None)
             .or("no node answers"),
