@@ -12,6 +12,7 @@ mod overview;
 mod promql;
 mod query;
 mod replication;
+mod topology;
 mod types;
 mod vocabulary;
 

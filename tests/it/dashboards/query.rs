@@ -163,7 +163,7 @@ pub(crate) fn storm_ends() -> String {
     format!("(max by (cache) ({severity}) == bool 0) * on (cache) ({before}) > 0")
 }
 
-/// 1 while a node shows that it was promoted, or that the configuration epoch moved.
+/// Above 0 from the first poll after a failover, for a moment.
 pub(crate) fn failover() -> String {
-    format!("max by (cache) ({}) > 0", select("cache_storm_indicator", "indicator=\"failover\""))
+    format!("max by (cache) (increase({}[$__rate_interval])) > 0", select("cache_storm_failovers_total", ""))
 }

@@ -5,6 +5,7 @@ use cache_storm_exporter::thresholds::Threshold;
 
 use super::grafana::{Dashboard, GREEN, Panel, RED, Row, Unit, YELLOW, words};
 use super::query::{self, node, node_rate, node_with, select, sum};
+use super::topology;
 use super::vocabulary::{advice, severities, yes_no};
 
 const NO_REPLICAS: &str = "no replicas";
@@ -19,7 +20,10 @@ pub(crate) fn dashboard() -> Dashboard {
         rows: vec![
             Row::open("Now", now()),
             Row::open("Lag and links", lag()),
-            Row::open("Roles and failovers", roles()),
+            Row::open("Roles", roles()),
+            Row::open("Failovers", topology::failovers()),
+            Row::open("Sentinels", topology::sentinels()),
+            Row::open("Redis Cluster", topology::cluster()),
             Row::open("Reads from replicas", reads()),
         ],
     }
@@ -77,8 +81,8 @@ fn lag() -> Vec<Panel> {
             .unit(Unit::Seconds)
             .range(0.0, None)
             .or(NO_REPLICAS),
-        Panel::lines("Bytes behind", "Offset of the master less that of the replica, where the master is watched under the address that the replica names.", (12, 9))
-            .ask(behind(), "{{cache_node}}")
+        Panel::lines("Bytes behind", "Bytes of its master's stream that a replica has not got. What the backlog does not hold any more is sent whole.", (12, 9))
+            .ask(node("cache_storm_replication_lag_bytes"), "{{cache_node}}")
             .unit(Unit::Bytes)
             .range(0.0, None)
             .or(NO_REPLICAS),
@@ -92,18 +96,6 @@ fn lag() -> Vec<Panel> {
             .range(0.0, None)
             .or(NO_REPLICAS),
     ]
-}
-
-/// Joined by the address at which the replica sees its master.
-fn behind() -> String {
-    let master =
-        format!(r#"label_replace({}, "master", "$1", "cache_node", "(.+)")"#, select("redis_master_repl_offset", ""));
-    let replica = select("redis_slave_repl_offset", "");
-    let replica = format!(r#"label_join({replica}, "master", ":", "master_host", "master_port")"#);
-    format!(
-        "clamp_min(max by (cache, master) ({master}) - on (cache, master) group_right () \
-         max by (cache, cache_node, master) ({replica}), 0)"
-    )
 }
 
 fn roles() -> Vec<Panel> {

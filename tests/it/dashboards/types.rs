@@ -195,15 +195,26 @@ fn failover() -> Vec<Panel> {
     let roles = r#"count by (role) (max by (cache, cache_node, role) (cache_storm_node_info{job=~"$job", cache=~"$cache", cache_node=~"$cache_node", role=~"$role"}))"#;
     vec![
         indicator("failover", "Promoted", "The node was promoted, or the configuration epoch moved."),
-        Panel::lines(
-            "Nodes by role",
-            "A master that goes and comes back as another: a failover. Two at once: split brain.",
+        Panel::lines("Nodes by role", "A master that goes and comes back as another: a failover.", SIZE)
+            .ask(roles, "{{role}}")
+            .range(0.0, None)
+            .decimals(0)
+            .or("no node answers"),
+        Panel::lines("Failovers within the hour before", "Red: from where a master is called flapping.", SIZE)
+            .ask(query::cache("cache_storm_failovers_last_hour"), "{{cache}}")
+            .limit(Threshold::FailoversPerHour)
+            .range(0.0, None)
+            .decimals(0)
+            .or("no exporter answers"),
+        Panel::states(
+            "Split brain and partition",
+            "Nodes that claim one master's place, and nodes that a Sentinel and we see differently.",
             SIZE,
         )
-        .ask(roles, "{{role}}")
-        .range(0.0, None)
-        .decimals(0)
-        .or("no node answers"),
+        .ask(format!("{} > bool 0", query::cache("cache_storm_split_brain")), "split brain")
+        .ask(format!("{} > bool 0", query::cache("cache_storm_partition_suspected")), "partition")
+        .words(&yes_no("yes", RED))
+        .or("no exporter answers"),
         indicator("unreachable", "Master unreachable", "An eligible master does not answer."),
         Panel::lines("Client connections", "Clients reconnect after a failover: a step on the promoted node.", SIZE)
             .ask(node("redis_connected_clients"), "{{cache_node}}")
