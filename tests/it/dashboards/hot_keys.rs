@@ -7,6 +7,8 @@ use super::grafana::{Dashboard, GREEN, Panel, RED, Row, Unit, YELLOW};
 use super::query::{self, node, node_rate, node_with, select};
 use super::vocabulary::{advice, yes_no};
 
+const NOT_SAMPLED: &str = "no sample: `hotkeys` is off, or nothing was hot";
+const NOBODY: &str = "no exporter answers";
 const SKEW: &[(f64, &str)] = &[(2.0, YELLOW), (3.0, RED)];
 
 pub(crate) fn dashboard() -> Dashboard {
@@ -19,6 +21,7 @@ pub(crate) fn dashboard() -> Dashboard {
         rows: vec![
             Row::open("Now", now()),
             Row::open("Skew: one node above its peers", skew()),
+            Row::open("Patterns of keys", patterns()),
             Row::open("Samples of keys", samples()),
         ],
     }
@@ -94,6 +97,46 @@ fn skew() -> Vec<Panel> {
             .unit(Unit::BytesPerSecond)
             .range(0.0, None)
             .or("no node answers"),
+    ]
+}
+
+fn patterns() -> Vec<Panel> {
+    let by_pattern = |metric: &str| format!("max by (cache, cache_node, pattern) ({})", select(metric, ""));
+    let cost = |metric: &str| format!("sum(rate({}[$__rate_interval]))", select(metric, ""));
+    vec![
+        Panel::table("Hottest patterns of keys", "As each node's last sample saw them, for ten minutes. A pattern has `*` where keys differ: no key is served.", (24, 9))
+            .ask_now(by_pattern("cache_storm_hot_key_share_ratio"), "")
+            .ask_now(by_pattern("cache_storm_hot_key_operations_per_second"), "")
+            .ask_now(by_pattern("cache_storm_hot_key_write_ratio"), "")
+            .column("cache", "Cache", Unit::None)
+            .column("cache_node", "Node", Unit::None)
+            .column("pattern", "Pattern", Unit::None)
+            .column_by_steps("Value #A", "Share of accesses", Unit::Ratio, &[(0.0, GREEN), (0.2, YELLOW), (0.5, RED)])
+            .column("Value #B", "Accesses", Unit::PerSecond)
+            .column("Value #C", "Writes", Unit::Ratio)
+            .without(&["Time"])
+            .sorted("Share of accesses", true)
+            .or(NOT_SAMPLED),
+        Panel::lines("Share of accesses by pattern", "A key of a fifth of a node's accesses, and twice its usual share, is hot.", (12, 9))
+            .ask(by_pattern("cache_storm_hot_key_share_ratio"), "{{cache_node}} {{pattern}}")
+            .unit(Unit::Ratio)
+            .range(0.0, Some(1.0))
+            .or(NOT_SAMPLED),
+        Panel::lines("Accesses per second by pattern", "In the last sample of each node.", (12, 9))
+            .ask(by_pattern("cache_storm_hot_key_operations_per_second"), "{{cache_node}} {{pattern}}")
+            .unit(Unit::PerSecond)
+            .range(0.0, None)
+            .or(NOT_SAMPLED),
+        Panel::lines("Time that servers were watched", "Seconds of sampling per second: what it costs them is while this is above 0.", (12, 8))
+            .ask(cost("cache_storm_exporter_hot_key_sampled_seconds_total"), "seconds per second")
+            .unit(Unit::Ratio)
+            .range(0.0, None)
+            .or(NOBODY),
+        Panel::lines("Bytes that servers sent for it", "Per second.", (12, 8))
+            .ask(cost("cache_storm_exporter_hot_key_sampled_bytes_total"), "bytes per second")
+            .unit(Unit::BytesPerSecond)
+            .range(0.0, None)
+            .or(NOBODY),
     ]
 }
 
