@@ -67,6 +67,7 @@ impl Poller {
             port,
             credentials: Credentials::default(),
             tls: None,
+            allow: None,
         };
         Self { runtime, tls: TlsStore::default(), link: NodeLink::new(endpoint) }
     }

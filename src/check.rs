@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::config::{Config, Endpoint};
+use crate::discover::{self, Look, Member, NodeSet};
 use crate::exit::ExitStatus;
 use crate::model::{FailureReason, Role};
 use crate::parse::{Info, Sample};
@@ -15,33 +16,84 @@ use crate::wire::{Connection, PollError, TlsStore};
 /// where none can be reached.
 pub async fn check(config: &Config) -> (String, ExitStatus) {
     let (tls, mut text) = (TlsStore::default(), String::new());
-    let (mut nodes, mut unusable, mut unreached) = (0, 0, 0);
+    let mut count = Count::default();
     for cache in &config.caches {
-        let deadline = Instant::now() + config.poll.timeout;
-        let answers = join_all(cache.nodes.iter().map(|endpoint| look(endpoint, &tls, deadline))).await;
         line(&mut text, format_args!("{}", cache.name));
-        for (endpoint, answer) in cache.nodes.iter().zip(answers) {
-            nodes += 1;
-            match answer {
-                Ok(sample) => line(&mut text, format_args!("  {}  {}", endpoint.node, describe(&sample))),
-                Err(error) => {
-                    unusable += 1;
-                    unreached += usize::from(!answered(error.reason));
-                    line(
-                        &mut text,
-                        format_args!("  {}  NOT USABLE ({}): {}", endpoint.node, error.reason, error.detail),
-                    );
-                }
-            }
+        let timeout = config.poll.timeout;
+        let Look { set, faults, refused } = discover::look(cache, &config.discovery, timeout, &tls, None).await;
+        for fault in faults {
+            line(&mut text, format_args!("  MISSING: {fault}"));
+        }
+        for (node, reason) in refused {
+            line(
+                &mut text,
+                format_args!("  {node}  NOT POLLED ({reason}): see discovery.allow and discovery.max_nodes"),
+            );
+        }
+        let Some(NodeSet { members, sentinels }) = set else {
+            line(&mut text, format_args!("  NO NODES: nobody could say which there are"));
+            count.add(Err(FailureReason::Io));
+            continue;
+        };
+        let deadline = Instant::now() + timeout;
+        let ask = |member: Member| {
+            let tls = &tls;
+            async move { (look(&member.endpoint, tls, deadline).await, member) }
+        };
+        let mut nodes = join_all(members.into_iter().map(ask)).await;
+        // Shard by shard, the master above its replicas; as listed where there are none.
+        nodes.sort_by_cached_key(|(answer, member)| (member.shard.clone(), is_replica(answer, member)));
+        for (answer, member) in nodes {
+            let indent = if member.shard.is_some() && is_replica(&answer, &member) { "    " } else { "  " };
+            describe_node(&mut text, indent, &member, &answer);
+            count.add(answer.map(drop).map_err(|error| error.reason));
+        }
+        for (answer, member) in join_all(sentinels.into_iter().map(ask)).await {
+            describe_node(&mut text, "  ", &member, &answer);
+            count.add(answer.map(drop).map_err(|error| error.reason));
         }
     }
-    let status = match (unusable, unreached) {
-        (0, _) => ExitStatus::Fine,
-        (_, unreached) if unreached == nodes => ExitStatus::Unreachable,
-        _ => ExitStatus::Failed,
-    };
-    line(&mut text, format_args!("{} of {nodes} nodes usable", nodes - unusable));
-    (text, status)
+    line(&mut text, format_args!("{} of {} nodes usable", count.nodes - count.unusable, count.nodes));
+    (text, count.status())
+}
+
+/// How many there are, and how they fare.
+#[derive(Debug, Default)]
+struct Count {
+    nodes: usize,
+    unusable: usize,
+    unreached: usize,
+}
+
+impl Count {
+    fn add(&mut self, answer: Result<(), FailureReason>) {
+        self.nodes += 1;
+        if let Err(reason) = answer {
+            self.unusable += 1;
+            self.unreached += usize::from(!answered(reason));
+        }
+    }
+
+    fn status(&self) -> ExitStatus {
+        match (self.unusable, self.unreached) {
+            (0, _) => ExitStatus::Fine,
+            (_, unreached) if unreached == self.nodes => ExitStatus::Unreachable,
+            _ => ExitStatus::Failed,
+        }
+    }
+}
+
+/// By its own word, else by that of its peers.
+fn is_replica(answer: &Result<Sample, PollError>, member: &Member) -> bool {
+    answer.as_ref().ok().and_then(|sample| sample.role).or(member.role) == Some(Role::Replica)
+}
+
+fn describe_node(text: &mut String, indent: &str, member: &Member, answer: &Result<Sample, PollError>) {
+    let node = &member.endpoint.node;
+    match answer {
+        Ok(sample) => line(text, format_args!("{indent}{node}  {}", describe(sample))),
+        Err(error) => line(text, format_args!("{indent}{node}  NOT USABLE ({}): {}", error.reason, error.detail)),
+    }
 }
 
 async fn look(endpoint: &Endpoint, tls: &TlsStore, deadline: Instant) -> Result<Sample, PollError> {

@@ -7,7 +7,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::ConfigErrors;
 use crate::detect::verdict::CacheVerdict;
-use crate::model::{CacheName, FailureReason, NodeName, SampleResult, Severity};
+use crate::model::{CacheName, DiscoveryRefusal, FailureReason, NodeName, SampleResult, Severity};
 
 /// A node stopped answering, or fails for another reason than before.
 pub fn node_down(cache: &CacheName, node: &NodeName, reason: FailureReason, detail: &str) {
@@ -100,13 +100,49 @@ pub fn hot_keys_not_sampled(cache: &CacheName, node: &NodeName, result: SampleRe
 }
 
 /// A cache is polled from now on.
-pub fn cache_added(cache: &CacheName, nodes: usize) {
-    info!(%cache, nodes, "cache added");
+pub fn cache_added(cache: &CacheName) {
+    info!(%cache, "cache added");
 }
 
 /// A cache goes on with a changed configuration.
-pub fn cache_changed(cache: &CacheName, nodes: usize) {
-    info!(%cache, nodes, "cache changed");
+pub fn cache_changed(cache: &CacheName) {
+    info!(%cache, "cache changed");
+}
+
+/// A cache's nodes are known, for the first time or anew.
+pub fn nodes_changed(cache: &CacheName, nodes: usize, joined: &[NodeName], left: &[NodeName]) {
+    info!(%cache, nodes, joined = shortened(joined), left = shortened(left), "nodes of the cache changed");
+}
+
+/// Nobody can say which nodes a cache has.
+pub fn discovery_failed(cache: &CacheName, faults: &[String]) {
+    warn!(%cache, faults = shortened(faults), "discovery fails: the last known nodes stay");
+}
+
+/// Discovery goes on, although not everybody answers.
+pub fn discovery_impaired(cache: &CacheName, faults: &[String]) {
+    warn!(%cache, faults = shortened(faults), "discovery works, but not everybody answers");
+}
+
+/// Everybody answers again.
+pub fn discovery_recovered(cache: &CacheName) {
+    info!(%cache, "discovery works again");
+}
+
+/// Addresses were named that are not polled.
+pub fn discovery_refused(cache: &CacheName, refused: &[(NodeName, DiscoveryRefusal)]) {
+    let refused: Vec<String> = refused.iter().map(|(node, reason)| format!("{node} ({reason})")).collect();
+    warn!(%cache, refused = shortened(&refused), "discovered addresses are not polled; see discovery.allow and max_nodes");
+}
+
+/// The first few of a list: a log line is for people.
+fn shortened(items: &[impl std::fmt::Display]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = items.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if items.len() > SHOWN {
+        text.push_str(&format!(" and {} more", items.len() - SHOWN));
+    }
+    text
 }
 
 /// A cache is no longer polled.

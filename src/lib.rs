@@ -5,6 +5,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod detect;
+pub mod discover;
 pub mod events;
 pub mod exit;
 pub mod history;

@@ -131,6 +131,18 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// Why a discovered address is not polled; value of the label `reason`.
+    DiscoveryRefusal {
+        /// It lies outside `discovery.allow`.
+        NotAllowed = "not_allowed",
+        /// The cache has `discovery.max_nodes` already.
+        MaxNodes = "max_nodes",
+        /// It is no address.
+        Invalid = "invalid",
+    }
+}
+
+vocabulary! {
     /// Cause of a storm; value of the label `storm_type`. The order decides between equal scores.
     StormType {
         /// A promotion or a flapping master moved the load to a colder node.

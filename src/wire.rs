@@ -366,6 +366,12 @@ async fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Fa
     if addresses.is_empty() {
         return Err(Fault::new(FailureReason::Dns, "the name resolves to no address"));
     }
+    // Asked here, not when the host was found: a name may point elsewhere since.
+    let permitted = |address: &SocketAddr| endpoint.allow.as_ref().is_none_or(|allow| allow.permits(address.ip()));
+    let addresses: Vec<SocketAddr> = addresses.into_iter().filter(permitted).collect();
+    if addresses.is_empty() {
+        return Err(Fault::new(FailureReason::Dns, "the name resolves to addresses outside discovery.allow only"));
+    }
     let tcp = within(deadline, "connecting", async {
         TcpStream::connect(&*addresses).await.map_err(|error| Fault::from_io(&error))
     })

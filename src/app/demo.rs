@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::AppError;
 use super::live;
 use crate::cli::DemoArgs;
-use crate::config::{CacheConfig, Config, Poll};
+use crate::config::{CacheConfig, Config, Poll, Source};
 use crate::exit::ExitStatus;
 use crate::sim::fleet::Fleet;
 use crate::sim::schedule::Schedule;
@@ -48,7 +48,8 @@ fn embedded(base: Config, fleet: &Fleet) -> Config {
     let cache = |(name, nodes)| {
         Arc::new(CacheConfig {
             name,
-            nodes,
+            source: Source::Nodes(nodes),
+            access: Default::default(),
             thresholds: Arc::clone(&config.thresholds),
             severity_mode: Default::default(),
         })

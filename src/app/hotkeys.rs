@@ -63,7 +63,7 @@ async fn from_node(args: &HotKeysArgs, config: &Config, kinds: &Kinds) -> Result
 
 /// The node of a URL is the only one configured; one without a scheme is looked for in the configuration.
 fn endpoint<'a>(args: &HotKeysArgs, config: &'a Config) -> Result<&'a Endpoint, AppError> {
-    let nodes = || config.caches.iter().flat_map(|cache| &cache.nodes);
+    let nodes = || config.caches.iter().flat_map(|cache| cache.listed());
     let Some(name) = args.node.as_ref().map(ExposeSecret::expose_secret) else { return Err(AppError::NoNode) };
     let found = if name.contains("://") { nodes().next() } else { nodes().find(|node| node.node.as_str() == name) };
     found.ok_or(AppError::NoNode)

@@ -57,7 +57,12 @@ pub(super) async fn run(
         Keeper::start(path, Arc::clone(&memory.moved), move || memory.export())
     });
     let (sampling, configs) = watch::channel(Arc::new(config));
-    tokio::spawn(stop.clone().run_until_cancelled_owned(hotkeys::run(configs, publisher, poller.hot_keys())));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(hotkeys::run(
+        configs,
+        publisher,
+        poller.hot_keys(),
+        poller.directory(),
+    )));
     events::serving(listener.local_addr().unwrap_or(address));
     let mut server = std::pin::pin!(serve::serve(listener, serve::router(serve_state), stop.clone().cancelled_owned()));
     let reload = |poller: &mut FleetPoller| match reconfigure() {

@@ -8,18 +8,19 @@ use secrecy::SecretString;
 
 use super::endpoint::{self, Address};
 use super::raw::{Item, Section};
-use super::{CacheConfig, Credentials, Endpoint, TlsOptions, files, validate};
+use super::sources::{self, Written};
+use super::{Access, CacheConfig, Credentials, Endpoint, Source, TlsOptions, files, validate};
 use crate::model::{CacheName, NodeName, SeverityMode};
 use crate::thresholds::Thresholds;
 
 /// Longest name of a cache, characters: it becomes a label value of every series.
 const NAME_CHARACTERS_MAX: usize = 64;
 
+/// Why there is no key `password`.
+pub(super) const NO_PASSWORD: &str = "passwords do not stand in the configuration: use password_file or password_env";
+
 /// Largest password file read, bytes; Redis hashes passwords of any length, people write short ones.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
-
-/// Where to find nodes other than by listing them.
-const UNSUPPORTED_SOURCES: [&str; 4] = ["cluster", "sentinel", "dns", "file"];
 
 /// All caches; without the key, one cache `default` on this machine.
 pub(super) fn caches(
@@ -47,7 +48,15 @@ fn local(thresholds: &Arc<Thresholds>) -> CacheConfig {
     let node = NodeName::from(format!("{host}:{port}"));
     CacheConfig {
         name: CacheName::from("default"),
-        nodes: vec![Endpoint { node, host, port, credentials: Credentials::default(), tls: None }],
+        source: Source::Nodes(vec![Endpoint {
+            node,
+            host,
+            port,
+            credentials: Credentials::default(),
+            tls: None,
+            allow: None,
+        }]),
+        access: Access::default(),
         thresholds: Arc::clone(thresholds),
         severity_mode: SeverityMode::default(),
     }
@@ -60,23 +69,36 @@ fn cache(
     names: &mut BTreeSet<String>,
 ) -> CacheConfig {
     let name = name(&mut section, names);
-    let addresses = addresses(&mut section);
+    let written = sources::read(&mut section, environment);
     let login = Login::read(&mut section, environment);
-    let encrypted = addresses.iter().any(|(_, address)| address.tls);
+    let asked_for_tls = section.has("tls");
     let options = Arc::new(tls(&mut section));
-    if !encrypted && !addresses.is_empty() {
-        section.blame(&["tls"], "applies to no node, expected a node with rediss:// for it");
-    }
-    let nodes: Vec<_> = addresses.into_iter().map(|(item, address)| login.endpoint(&item, address, &options)).collect();
-    if login.username.is_some() && !login.asked && nodes.iter().any(|node| node.credentials.password.is_none()) {
-        section.blame(&["username"], "needs a password, expected password_file or password_env beside it");
-    }
+    let (source, access) = match written {
+        Written::Nodes(addresses) => {
+            let encrypted = addresses.iter().any(|(_, address)| address.tls);
+            if !encrypted && !addresses.is_empty() {
+                section.blame(&["tls"], "applies to no node, expected a node with rediss:// for it");
+            }
+            let nodes: Vec<_> =
+                addresses.into_iter().map(|(item, address)| login.endpoint(&item, address, &options)).collect();
+            login.complete(&section, &nodes);
+            (Source::Nodes(nodes), Access::default())
+        }
+        Written::Cluster(seeds) => {
+            let (seeds, access) = sources::alike(&section, seeds, &login, &options);
+            (Source::Cluster { seeds }, access)
+        }
+        Written::Elsewhere(source) => {
+            login.complete(&section, &[]);
+            (source, Access { credentials: login.credentials(), tls: asked_for_tls.then_some(options) })
+        }
+    };
     let modes = [("nodes", SeverityMode::Nodes), ("traffic", SeverityMode::Traffic), ("max", SeverityMode::Max)];
     let severity_mode = section.get("severity_mode").and_then(|item| item.choice(&modes)).unwrap_or_default();
     let thresholds = validate::thresholds(section.section("thresholds"), inherited);
-    section.refuse("password", "passwords do not stand in the configuration: use password_file or password_env");
+    section.refuse("password", NO_PASSWORD);
     section.finish();
-    CacheConfig { name, nodes, thresholds, severity_mode }
+    CacheConfig { name, source, access, thresholds, severity_mode }
 }
 
 fn name(section: &mut Section<'_>, names: &mut BTreeSet<String>) -> CacheName {
@@ -97,46 +119,8 @@ fn name(section: &mut Section<'_>, names: &mut BTreeSet<String>) -> CacheName {
     CacheName::from(name)
 }
 
-/// The nodes that can be read, each with the place it was written at.
-fn addresses<'a>(section: &mut Section<'a>) -> Vec<(Item<'a>, Address)> {
-    let list = section.get("nodes");
-    let elsewhere = UNSUPPORTED_SOURCES.iter().any(|key| section.has(key));
-    for key in UNSUPPORTED_SOURCES {
-        section.refuse(key, "is not supported in this release, list the nodes under `nodes`");
-    }
-    let Some(list) = list else {
-        if !elsewhere {
-            section.missing("nodes", "a list of URLs such as redis://10.0.0.1:6379");
-        }
-        return Vec::new();
-    };
-    let Some(items) = list.list("a list of URLs such as [redis://10.0.0.1:6379]") else {
-        return Vec::new();
-    };
-    if items.is_empty() {
-        list.reject("is empty, expected at least one URL such as redis://10.0.0.1:6379");
-    }
-    let mut seen = BTreeSet::new();
-    let pair = |item| address(&item, &mut seen).map(|address| (item, address));
-    items.into_iter().filter_map(pair).collect()
-}
-
-fn address(item: &Item<'_>, seen: &mut BTreeSet<String>) -> Option<Address> {
-    match endpoint::parse(item.text(endpoint::FORM)?) {
-        Ok(address) if seen.insert(address.node().to_string()) => Some(address),
-        Ok(address) => {
-            item.reject(format!("{} is listed twice, expected each node once", address.node()));
-            None
-        }
-        Err(fault) => {
-            item.reject(format!("{fault}, expected {}", endpoint::FORM));
-            None
-        }
-    }
-}
-
 /// What a cache says about who we are; a node's URL can say it instead.
-struct Login {
+pub(super) struct Login {
     username: Option<String>,
     password: Option<SecretString>,
     /// A password was asked for, whether or not it could be read.
@@ -144,7 +128,7 @@ struct Login {
 }
 
 impl Login {
-    fn read(section: &mut Section<'_>, environment: &BTreeMap<String, String>) -> Self {
+    pub(super) fn read(section: &mut Section<'_>, environment: &BTreeMap<String, String>) -> Self {
         let username = section.get("username").and_then(|item| {
             let name = item.text("a user name; one that looks like a number needs quotes")?;
             if name.is_empty() {
@@ -163,8 +147,21 @@ impl Login {
         Self { username, password, asked }
     }
 
+    /// The cache's credentials.
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials { username: self.username.clone(), password: self.password.clone() }
+    }
+
+    /// Notes a user name without a password: here, and in none of the nodes' own URLs.
+    pub(super) fn complete(&self, section: &Section<'_>, nodes: &[Endpoint]) {
+        let bare = nodes.is_empty() || nodes.iter().any(|node| node.credentials.password.is_none());
+        if self.username.is_some() && !self.asked && bare {
+            section.blame(&["username"], "needs a password, expected password_file or password_env beside it");
+        }
+    }
+
     /// One node with the cache's credentials, or its own.
-    fn endpoint(&self, item: &Item<'_>, address: Address, tls: &Arc<TlsOptions>) -> Endpoint {
+    pub(super) fn endpoint(&self, item: &Item<'_>, address: Address, tls: &Arc<TlsOptions>) -> Endpoint {
         let node = address.node();
         let Address { host, port, tls: encrypted, username, password } = address;
         if password.is_some() && self.asked {
@@ -180,7 +177,7 @@ impl Login {
             username: username.or_else(|| self.username.clone()),
             password: password.or_else(|| self.password.clone()),
         };
-        Endpoint { node, host, port, credentials, tls: encrypted.then(|| Arc::clone(tls)) }
+        Endpoint { node, host, port, credentials, tls: encrypted.then(|| Arc::clone(tls)), allow: None }
     }
 }
 
@@ -216,8 +213,8 @@ fn secret(item: &Item<'_>, text: &str, holder: &str) -> Option<SecretString> {
     Some(SecretString::from(text))
 }
 
-/// TLS of the cache's `rediss://` nodes; a bare `rediss://` trusts the system's authorities.
-fn tls(section: &mut Section<'_>) -> TlsOptions {
+/// TLS of the cache's nodes; a bare `rediss://` trusts the system's authorities.
+pub(super) fn tls(section: &mut Section<'_>) -> TlsOptions {
     let mut options = section.section("tls");
     let mut file = |key| options.get(key).and_then(|item| readable(&item));
     let (ca_file, cert_file, key_file) = (file("ca_file"), file("cert_file"), file("key_file"));

@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use crate::model::NodeName;
 
-/// Port of a URL without one.
+/// Port of a node's URL without one.
 pub(super) const PORT: u16 = 6379;
 
 /// What a URL looks like, for errors.
@@ -25,11 +25,15 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// `host:port`, an IPv6 host in brackets.
     pub(super) fn node(&self) -> NodeName {
-        let Self { host, port, .. } = self;
-        NodeName::from(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+        node_name(&self.host, self.port)
     }
+}
+
+/// `host:port`, an IPv6 host in brackets.
+#[must_use]
+pub fn node_name(host: &str, port: u16) -> NodeName {
+    NodeName::from(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
 /// Why a URL is refused.
@@ -52,9 +56,9 @@ pub(super) enum Fault {
 }
 
 /// Reads `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, `rediss://` for TLS, `valkey` and `valkeys`
-/// alike. The database number of a URL copied from an application is accepted and ignored: INFO
+/// alike; `port` is that of a URL without one. The database number of a URL copied from an application is accepted and ignored: INFO
 /// speaks for the whole server.
-pub(super) fn parse(text: &str) -> Result<Address, Fault> {
+pub(super) fn parse(text: &str, port: u16) -> Result<Address, Fault> {
     let url = Url::parse(text).map_err(|_| Fault::Syntax)?;
     let tls = match url.scheme() {
         "redis" | "valkey" => false,
@@ -77,7 +81,7 @@ pub(super) fn parse(text: &str) -> Result<Address, Fault> {
     if !url.path().trim_start_matches('/').chars().all(|digit| digit.is_ascii_digit()) {
         return Err(Fault::Path);
     }
-    let port = url.port().unwrap_or(PORT);
+    let port = url.port().unwrap_or(port);
     if port == 0 {
         return Err(Fault::Port);
     }
@@ -114,7 +118,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (String, bool, Option<String>, Option<String>) {
-        let address = parse(text).unwrap();
+        let address = parse(text, PORT).unwrap();
         let password = address.password.as_ref().map(|password| password.expose_secret().to_owned());
         (address.node().to_string(), address.tls, address.username, password)
     }
@@ -158,7 +162,7 @@ mod tests {
             ("redis://:%ff@h", Fault::Encoding),
         ];
         for (text, fault) in cases {
-            assert_eq!(parse(text).err(), Some(fault), "{text}");
+            assert_eq!(parse(text, PORT).err(), Some(fault), "{text}");
         }
     }
 }

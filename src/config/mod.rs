@@ -1,5 +1,6 @@
 //! Validated configuration: what was written, after every value has been checked.
 
+mod allow;
 mod caches;
 mod endpoint;
 mod errors;
@@ -8,6 +9,7 @@ mod load;
 mod planned;
 mod raw;
 pub mod secret;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -20,6 +22,8 @@ use std::time::Duration;
 use crate::detect::settings::{Settings, Timing};
 use crate::model::{CacheName, NodeName, SeverityMode};
 use crate::thresholds::Thresholds;
+pub use allow::AllowList;
+pub use endpoint::node_name;
 pub use errors::{ConfigError, ConfigErrors};
 pub use load::{Overrides, environment, load};
 pub use planned::Planned;
@@ -45,6 +49,8 @@ pub struct Config {
     pub hotkeys: HotKeys,
     /// Maintenance that mutes the notice, not the page.
     pub planned: Vec<Planned>,
+    /// How discovered nodes are found and which are refused.
+    pub discovery: Discovery,
     /// Caches, in the order written; names are unique.
     pub caches: Vec<Arc<CacheConfig>>,
 }
@@ -136,12 +142,83 @@ impl HotKeys {
 pub struct CacheConfig {
     /// Its name, unique.
     pub name: CacheName,
-    /// Its nodes; addresses are unique within the cache.
-    pub nodes: Vec<Endpoint>,
+    /// Where its nodes come from.
+    pub source: Source,
+    /// How to reach a node that was discovered.
+    pub access: Access,
     /// Thresholds in force: defaults, then `thresholds`, then the cache's own.
     pub thresholds: Arc<Thresholds>,
     /// What severity is the share of.
     pub severity_mode: SeverityMode,
+}
+
+/// Where a cache's nodes come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// They are listed; addresses are unique.
+    Nodes(Vec<Endpoint>),
+    /// A Redis Cluster tells: any of these nodes is asked for all others.
+    Cluster {
+        /// Nodes to ask, at least one.
+        seeds: Vec<Endpoint>,
+    },
+    /// Sentinels tell.
+    Sentinel(SentinelSource),
+    /// Name servers tell.
+    Dns {
+        /// A host name, or one of SRV records.
+        name: String,
+        /// Port of every address; `None` for SRV records, which bring theirs.
+        port: Option<u16>,
+    },
+    /// A file of targets in Prometheus' `file_sd` JSON tells.
+    File(PathBuf),
+}
+
+/// Sentinels and what to ask them for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SentinelSource {
+    /// Sentinels to ask, at least one.
+    pub sentinels: Vec<Endpoint>,
+    /// Whose master and replicas are the cache's nodes.
+    pub masters: Masters,
+    /// How to reach a Sentinel that was discovered.
+    pub access: Access,
+}
+
+/// Which of the masters that Sentinels watch belong to a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Masters {
+    /// One, by its name.
+    Named(String),
+    /// All of them.
+    All,
+}
+
+/// How to reach a server whose address was discovered.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Access {
+    /// Who we are to it.
+    pub credentials: Credentials,
+    /// TLS, if it speaks that.
+    pub tls: Option<Arc<TlsOptions>>,
+}
+
+/// Discovery, the same for all caches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Discovery {
+    /// From one look to the next.
+    pub refresh: Duration,
+    /// Nodes of one cache at most.
+    pub max_nodes: usize,
+    /// Where discovered addresses must lie.
+    pub allow: Arc<AllowList>,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self { refresh: Duration::from_secs(30), max_nodes: 1000, allow: Arc::default() }
+    }
 }
 
 /// How to reach one node.
@@ -157,6 +234,8 @@ pub struct Endpoint {
     pub credentials: Credentials,
     /// TLS, for `rediss://`.
     pub tls: Option<Arc<TlsOptions>>,
+    /// Addresses that the host may have, where someone else named it; `None`: any.
+    pub allow: Option<Arc<AllowList>>,
 }
 
 /// TLS of a cache's `rediss://` nodes. The files have been found readable.
@@ -168,6 +247,17 @@ pub struct TlsOptions {
     pub client: Option<(PathBuf, PathBuf)>,
     /// Name to verify instead of the host.
     pub server_name: Option<String>,
+}
+
+impl CacheConfig {
+    /// The nodes that are listed; none where they are discovered.
+    #[must_use]
+    pub fn listed(&self) -> &[Endpoint] {
+        match &self.source {
+            Source::Nodes(nodes) => nodes,
+            _ => &[],
+        }
+    }
 }
 
 impl Config {

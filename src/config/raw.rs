@@ -98,6 +98,16 @@ impl<'a> Item<'a> {
         Some(number)
     }
 
+    /// A whole number between `min` and `max`, both included; `meaning` goes into the error.
+    pub(super) fn whole(&self, min: u32, max: u32, meaning: &str) -> Option<u32> {
+        let number = self.number(f64::from(min), f64::from(max), meaning)?;
+        if number.fract() != 0.0 {
+            self.reject(format!("{number} is not whole, expected {min} to {max} ({meaning})"));
+            return None;
+        }
+        Some(number as u32)
+    }
+
     /// True or false.
     pub(super) fn flag(&self) -> Option<bool> {
         match (&self.raw.value, &self.raw.origin) {

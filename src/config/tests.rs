@@ -114,25 +114,25 @@ fn every_key_arrives() {
     assert_eq!(names, ["sessions", "catalog.eu_1", "search"]);
 
     let sessions = &config.caches[0];
-    let nodes: Vec<_> = sessions.nodes.iter().map(|node| node.node.as_str()).collect();
+    let nodes: Vec<_> = sessions.listed().iter().map(|node| node.node.as_str()).collect();
     assert_eq!(nodes, ["10.0.0.1:6379", "redis-2.example.com:6380", "[2001:db8::2]:6379"]);
-    assert_eq!(sessions.nodes[2].host, "2001:db8::2");
+    assert_eq!(sessions.listed()[2].host, "2001:db8::2");
     assert_eq!(sessions.severity_mode, SeverityMode::Max);
-    assert!(sessions.nodes[0].tls.is_none());
+    assert!(sessions.listed()[0].tls.is_none());
     let pem = PathBuf::from("tests/fixtures/config/good/file.pem");
     let tls = TlsOptions {
         ca_file: Some(pem.clone()),
         client: Some((pem.clone(), pem)),
         server_name: Some("redis.example.com".to_owned()),
     };
-    assert_eq!(sessions.nodes[1].tls.as_deref(), Some(&tls));
+    assert_eq!(sessions.listed()[1].tls.as_deref(), Some(&tls));
 }
 
 #[test]
 fn credentials_come_from_file_environment_and_url() {
     let config = good("full.yaml");
     let credentials = |cache: usize, node: usize| {
-        let credentials = &config.caches[cache].nodes[node].credentials;
+        let credentials = &config.caches[cache].listed()[node].credentials;
         (credentials.username.as_deref(), credentials.expose_password())
     };
     assert_eq!(credentials(0, 2), (Some("exporter"), Some("s3cret from a file")));
@@ -172,8 +172,8 @@ fn without_any_configuration_the_local_redis_is_watched() {
     assert_eq!(config.planned, []);
     let [cache] = config.caches.as_slice() else { panic!("one cache") };
     assert_eq!(cache.name.as_str(), "default");
-    assert_eq!(cache.nodes[0].node.as_str(), "127.0.0.1:6379");
-    assert_eq!(cache.nodes[0].credentials, Credentials::default());
+    assert_eq!(cache.listed()[0].node.as_str(), "127.0.0.1:6379");
+    assert_eq!(cache.listed()[0].credentials, Credentials::default());
 }
 
 #[test]
@@ -206,8 +206,8 @@ fn the_environment_alone_configures_caches() {
     let variables = [("CACHE_STORM__CACHES", caches), ("CACHE_STORM__LISTEN", "[::1]:9000")];
     let config = layered(&Overrides::default(), &variables).unwrap();
     assert_eq!(config.listen, "[::1]:9000".parse().unwrap());
-    assert_eq!(config.caches[0].nodes[1].credentials.expose_password(), Some("7"));
-    assert_eq!(config.caches[1].nodes[0].node.as_str(), "c:6379");
+    assert_eq!(config.caches[0].listed()[1].credentials.expose_password(), Some("7"));
+    assert_eq!(config.caches[1].listed()[0].node.as_str(), "c:6379");
 }
 
 #[test]
@@ -228,8 +228,8 @@ fn flags_are_strongest() {
     assert_eq!(config.listen, listen);
     let [cache] = config.caches.as_slice() else { panic!("one cache") };
     assert_eq!(cache.name.as_str(), "default");
-    assert_eq!(cache.nodes[1].credentials.expose_password(), Some("pw"));
-    assert!(cache.nodes[1].tls.is_some());
+    assert_eq!(cache.listed()[1].credentials.expose_password(), Some("pw"));
+    assert!(cache.listed()[1].tls.is_some());
 }
 
 #[test]
@@ -244,4 +244,46 @@ fn a_bad_flag_is_named_without_its_password() {
 fn a_shorter_interval_shortens_the_default_timeout() {
     let config = layered(&Overrides::default(), &[("CACHE_STORM__POLL__INTERVAL", "200ms")]).unwrap();
     assert_eq!(config.poll.timeout, Duration::from_millis(200));
+}
+
+#[test]
+fn nodes_can_be_found_in_four_ways() {
+    let config = good("discovery.yaml");
+    let Discovery { refresh, max_nodes, allow } = &config.discovery;
+    assert_eq!((*refresh, *max_nodes), (Duration::from_secs(10), 50));
+    let permits = |address: &str| allow.permits(address.parse().unwrap());
+    assert!(permits("10.1.2.3") && permits("2001:db8::9") && permits("203.0.113.7"));
+    assert!(!permits("127.0.0.1") && !permits("203.0.113.8"), "a list replaces the default");
+
+    let login = |credentials: &Credentials| {
+        (credentials.username.clone(), credentials.expose_password().unwrap_or_default().to_owned())
+    };
+    let of = |index: usize| (&config.caches[index].source, &config.caches[index].access);
+    let (Source::Cluster { seeds }, access) = of(0) else { panic!("a cluster") };
+    assert_eq!([seeds[0].node.as_str(), seeds[1].node.as_str()], ["10.0.0.1:7000", "seed.example.com:6379"]);
+    assert_eq!(login(&access.credentials), (Some("exporter".to_owned()), "s3cret from a file".to_owned()));
+    assert!(access.tls.as_ref().is_some_and(|tls| tls.ca_file.is_some()) && seeds[1].tls == access.tls);
+
+    let (Source::Sentinel(SentinelSource { sentinels, masters, access: theirs }), access) = of(1) else {
+        panic!("Sentinels")
+    };
+    assert_eq!([sentinels[0].node.as_str(), sentinels[1].node.as_str()], ["10.0.0.9:26379", "10.0.0.8:26380"]);
+    assert_eq!(*masters, Masters::Named("mymaster".to_owned()));
+    assert_eq!(login(&theirs.credentials), (Some("watcher".to_owned()), "of sentinels".to_owned()));
+    assert_eq!(login(&access.credentials), (Some("exporter".to_owned()), "of nodes".to_owned()));
+    assert!(theirs.tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) && access.tls.is_none());
+
+    let (Source::Sentinel(SentinelSource { masters: Masters::All, access: theirs, .. }), access) = of(2) else {
+        panic!("Sentinels")
+    };
+    assert_eq!(login(&theirs.credentials), (None, "of sentinels".to_owned()));
+    assert_eq!(access.credentials, Credentials::default(), "a Sentinel's password is no node's");
+
+    let dns = |name: &str, port| Source::Dns { name: name.to_owned(), port };
+    assert_eq!(*of(3).0, dns("redis.example.com.", Some(6380)));
+    assert!(of(3).1.tls.is_some());
+    assert_eq!(*of(4).0, dns("_redis._tcp.example.com", None));
+    assert_eq!(*of(5).0, Source::File("tests/fixtures/config/good/targets.json".into()));
+    assert_eq!(login(&of(5).1.credentials).1, "s3cret from a file");
+    assert!(config.caches.iter().all(|cache| cache.listed().is_empty()));
 }

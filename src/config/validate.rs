@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allow::{self, AllowList};
 use super::raw::{Item, Section};
-use super::{Config, HotKeyMode, HotKeys, KindRules, Poll, RedisMetrics, caches, planned};
+use super::{Config, Discovery, HotKeyMode, HotKeys, KindRules, Poll, RedisMetrics, caches, planned};
 use crate::detect::settings::Timing;
 use crate::thresholds::{Threshold, Thresholds};
 
@@ -15,6 +16,9 @@ pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4A
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+/// Largest `discovery.max_nodes`: what one process can poll.
+const NODES_MAX: u32 = 10_000;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the whole tree. A faulty value is noted, something stands in for it and reading goes on; the
@@ -30,6 +34,7 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
     let timing = timing(section.section("detection"));
     let redis_metrics = metrics(section.section("metrics"));
     let hotkeys = hotkeys(section.section("hotkeys"));
+    let discovery = discovery(section.section("discovery"));
     let caches = section.get("caches");
     // A flag puts a cache in the place of those that the windows of the file are for.
     let replaced = caches.as_ref().is_some_and(Item::is_flag);
@@ -37,12 +42,10 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
     let planned = planned::planned(section.get("planned"), |name| {
         replaced || caches.iter().any(|cache| cache.name.as_str() == name)
     });
-    // Keys of the contract that nothing acts on yet: silence would be a promise.
-    for key in ["discovery", "shard"] {
-        section.refuse(key, "is not supported in this release, leave it out");
-    }
+    // A key of the contract that nothing acts on yet: silence would be a promise.
+    section.refuse("shard", "is not supported in this release, leave it out");
     section.finish();
-    Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, state_file, planned, caches }
+    Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, state_file, discovery, planned, caches }
 }
 
 fn listen(item: &Item<'_>) -> Option<SocketAddr> {
@@ -144,6 +147,28 @@ fn kinds(mut section: Section<'_>) -> KindRules {
     }
     section.finish();
     rules
+}
+
+fn discovery(mut section: Section<'_>) -> Discovery {
+    let default = Discovery::default();
+    let refresh = section.get("refresh").and_then(|item| item.duration(SECOND, HOUR)).unwrap_or(default.refresh);
+    let nodes = section.get("max_nodes").and_then(|item| item.whole(1, NODES_MAX, "nodes of one cache"));
+    let networks = section.get("allow").and_then(|item| item.list("a list of networks such as [10.0.0.0/8]"));
+    let network = |item: &Item<'_>| {
+        let network = allow::network(item.text("a network such as 10.0.0.0/8")?);
+        if network.is_none() {
+            item.reject("is no network, expected one such as 10.0.0.0/8 or 2001:db8::/32, or an address");
+        }
+        network
+    };
+    let networks: Vec<_> = networks.iter().flatten().filter_map(network).collect();
+    section.finish();
+    Discovery {
+        refresh,
+        max_nodes: nodes.map_or(default.max_nodes, |nodes| nodes as usize),
+        // An empty list asks for nothing.
+        allow: if networks.is_empty() { default.allow } else { Arc::new(AllowList::new(networks)) },
+    }
 }
 
 /// Pairs of which the first must not exceed the second.

@@ -20,6 +20,7 @@ use super::sighting::{Sighting, is_hot};
 use super::watch::{DEADLINE, Obstacle, watch};
 use crate::config::{Config, Endpoint};
 use crate::detect::verdict::HotKeySample;
+use crate::discover::Directory;
 use crate::events;
 use crate::model::{CacheName, NodeName, SampleResult};
 use crate::publish::{HotKeySnapshot, HotPattern, Publisher, SamplingCost};
@@ -33,7 +34,12 @@ const PATTERNS_SHOWN: usize = 20;
 
 /// Samples for ever, one node at a time, as the configuration of the day says. May be dropped at any point: the
 /// server ends what is under way.
-pub async fn run(mut configs: watch::Receiver<Arc<Config>>, publisher: Arc<Publisher>, slots: Arc<HotKeySlots>) {
+pub async fn run(
+    mut configs: watch::Receiver<Arc<Config>>,
+    publisher: Arc<Publisher>,
+    slots: Arc<HotKeySlots>,
+    directory: Arc<Directory>,
+) {
     let mut config = Arc::clone(&configs.borrow_and_update());
     let mut sampler = Sampler {
         schedule: Schedule::new(&config),
@@ -42,6 +48,7 @@ pub async fn run(mut configs: watch::Receiver<Arc<Config>>, publisher: Arc<Publi
         results: HashMap::new(),
         publisher,
         slots,
+        directory,
         patterns: HashMap::new(),
         secret: RandomState::new(),
         sightings: HashMap::new(),
@@ -78,6 +85,7 @@ struct Sampler {
     results: HashMap<(CacheName, NodeName), SampleResult>,
     publisher: Arc<Publisher>,
     slots: Arc<HotKeySlots>,
+    directory: Arc<Directory>,
     /// What has been learned of each cache's keys.
     patterns: HashMap<CacheName, Patterns>,
     /// Under which keys are hashed, so that they can be recognised.
@@ -104,7 +112,8 @@ impl Sampler {
         let Some(turn) = self.schedule.next(Instant::now(), &fleet) else { return };
         self.schedule.had(&turn, Instant::now());
         // The snapshot may still show what a reload has just removed.
-        let Some(endpoint) = endpoint(config, &turn) else { return };
+        let nodes = self.directory.nodes(&turn.cache);
+        let Some(member) = nodes.as_ref().and_then(|nodes| nodes.member(&turn.node)) else { return };
         let native = fleet.caches.get(&turn.cache).is_some_and(|cache| {
             let node = cache.nodes.iter().find(|node| node.node == turn.node);
             node.and_then(|node| node.sample.as_deref()).is_some_and(native::is_offered)
@@ -114,7 +123,7 @@ impl Sampler {
         }
         let patterns = self.patterns.remove(&turn.cache).unwrap_or_default();
         let mut analysis = Analysis::with_secret(Arc::clone(&self.commands), patterns, self.secret.clone());
-        let seen = self.see(endpoint, &turn, native, config, &mut analysis).await;
+        let seen = self.see(&member.endpoint, &turn, native, config, &mut analysis).await;
         let cost = seen.as_ref().map_or_else(|_| SamplingCost::default(), |seen| seen.cost);
         let (result, detail) = match seen {
             Ok(Seen { sample: Some(sample), keys, patterns, cost }) => {
@@ -249,9 +258,4 @@ fn watched(analysis: &Analysis, cost: SamplingCost, kinds: &Kinds) -> Seen {
 
 fn wall_unix() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-fn endpoint<'a>(config: &'a Config, turn: &Turn) -> Option<&'a Endpoint> {
-    let cache = config.caches.iter().find(|cache| cache.name == turn.cache)?;
-    cache.nodes.iter().find(|endpoint| endpoint.node == turn.node)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::detect::verdict::NodeVerdict;
 use crate::model::{CacheName, Indicator, NodeName};
 use crate::publish::FleetSnapshot;
@@ -75,8 +75,12 @@ impl Schedule {
         self.time_scale = config.timing.time_scale;
         self.visits.retain(|cache, visits| {
             let cache = config.caches.iter().find(|known| known.name == *cache);
-            visits
-                .retain(|node, _| cache.is_some_and(|cache| cache.nodes.iter().any(|endpoint| endpoint.node == *node)));
+            visits.retain(|node, _| {
+                cache.is_some_and(|cache| match &cache.source {
+                    Source::Nodes(nodes) => nodes.iter().any(|endpoint| endpoint.node == *node),
+                    _ => true,
+                })
+            });
             !visits.is_empty()
         });
     }

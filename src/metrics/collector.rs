@@ -10,7 +10,7 @@ use crate::config::RedisMetrics;
 use crate::model::CacheName;
 use crate::publish::FleetSnapshot;
 use crate::publish::dropin::{self, ALL_DATABASES, DropInRow, MAX_DATABASES, ServerView};
-use crate::publish::table::{CACHE, FLEET, Family, Kind, NODE, NodeView, Sink, TOPOLOGY, Value};
+use crate::publish::table::{CACHE, DISCOVERY, FLEET, Family, Kind, NODE, NodeView, Sink, TOPOLOGY, Value};
 
 /// Families of the fleet in the order of the table, without those that have no series.
 pub(super) fn families(fleet: &FleetSnapshot, redis: RedisMetrics) -> impl Iterator<Item = MetricFamily> {
@@ -19,6 +19,13 @@ pub(super) fn families(fleet: &FleetSnapshot, redis: RedisMetrics) -> impl Itera
         let mut series = Series::of(&row.family);
         for (name, cache) in &fleet.caches {
             series.within(&[name.as_str()], |out| (row.read)(cache, out));
+        }
+        series.finish()
+    });
+    let discovery = DISCOVERY.iter().map(|row| {
+        let mut series = Series::of(&row.family);
+        for (name, discovery) in &fleet.discovery {
+            series.within(&[name.as_str()], |out| (row.read)(discovery, out));
         }
         series.finish()
     });
@@ -49,7 +56,7 @@ pub(super) fn families(fleet: &FleetSnapshot, redis: RedisMetrics) -> impl Itera
         }
         series.finish()
     });
-    caches.chain(judged).chain(own).chain(servers).flatten()
+    caches.chain(discovery).chain(judged).chain(own).chain(servers).flatten()
 }
 
 struct Node<'a> {

@@ -1,16 +1,17 @@
 //! The task of one cache: round after round at a steady pace.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::clock::{Clock, wall_unix_seconds};
 use super::depth::Depth;
 use super::isolation::Isolation;
 use super::memory::Memory;
-use super::round::Nodes;
+use super::round::{Nodes, Standing};
 use super::sentinels::Question;
 use super::tally::Tally;
 use super::topology::{TopologyWatch, sentinel_view};
@@ -18,9 +19,10 @@ use crate::config::{CacheConfig, Config, Planned, Poll, RedisMetrics};
 use crate::detect::settings::Settings;
 use crate::detect::verdict::{CacheVerdict, Episode, Round};
 use crate::detect::{CacheDetector, CacheState};
+use crate::discover::{Directory, NodeSet};
 use crate::events;
 use crate::hotkeys::HotKeySlots;
-use crate::model::{CacheName, Severity};
+use crate::model::{CacheName, NodeName, Severity};
 use crate::publish::{CacheSnapshot, Publisher};
 use crate::topology::Topology;
 use crate::wire::TlsStore;
@@ -46,10 +48,6 @@ impl Plan {
             planned: config.planned.iter().filter(|planned| planned.cache == cache.name).cloned().collect(),
         }
     }
-
-    pub(super) fn nodes(&self) -> usize {
-        self.cache.nodes.len()
-    }
 }
 
 /// What the tasks of all caches have in common.
@@ -61,6 +59,7 @@ pub(super) struct Shared {
     pub(super) isolation: Isolation,
     pub(super) memory: Arc<Memory>,
     pub(super) hot_keys: Arc<HotKeySlots>,
+    pub(super) directory: Arc<Directory>,
 }
 
 /// Judges a cache's rounds: settings in force, time, isolated, what was seen. A function, so that a
@@ -96,11 +95,13 @@ pub(super) fn detector(shared: &Shared, plan: &Plan, saved: Option<CacheState>) 
 
 /// Runs rounds for ever: the first at once, the others in time with the clock. Takes new plans
 /// between rounds. May be dropped at any point.
-pub(super) async fn run(shared: Arc<Shared>, mut plans: watch::Receiver<Arc<Plan>>, (judge, tally): Beginning) {
+pub(super) async fn run(shared: Arc<Shared>, Orders { mut plans, mut sets, moved }: Orders, (judge, tally): Beginning) {
+    // No round before it is known of whom: a round without nodes would be told of a cache that lost them all.
+    let Ok(Some(set)) = sets.wait_for(Option::is_some).await.map(|set| set.clone()) else { return };
     let plan = Arc::clone(&plans.borrow_and_update());
     let mut ticks = ticks(&shared.clock, &plan);
-    let topology = TopologyWatch::default();
-    let mut cache = Cache { nodes: Nodes::new(&plan.cache), topology, plan, judge, tally, late: false, shared };
+    let (nodes, standing, topology) = (Nodes::new(&set), BTreeMap::new(), TopologyWatch::default());
+    let mut cache = Cache { nodes, standing, moved, topology, plan, judge, tally, late: false, shared };
     cache.round().await;
     loop {
         tokio::select! {
@@ -112,8 +113,15 @@ pub(super) async fn run(shared: Arc<Shared>, mut plans: watch::Receiver<Arc<Plan
                 if plan.poll.interval != cache.plan.poll.interval {
                     ticks = self::ticks(&cache.shared.clock, &plan);
                 }
-                cache.nodes.adopt(&plan.cache);
                 cache.plan = plan;
+            }
+            changed = sets.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if let Some(set) = &*sets.borrow_and_update() {
+                    cache.nodes.adopt(set);
+                }
             }
             due = ticks.tick() => {
                 cache.note_pace(due);
@@ -123,10 +131,22 @@ pub(super) async fn run(shared: Arc<Shared>, mut plans: watch::Receiver<Arc<Plan
     }
 }
 
+/// What a cache's task is told, and whom it tells.
+#[derive(Debug, Clone)]
+pub(super) struct Orders {
+    pub(super) plans: watch::Receiver<Arc<Plan>>,
+    /// The nodes; `None` until they are known.
+    pub(super) sets: watch::Receiver<Option<Arc<NodeSet>>>,
+    /// Told when the topology seems to change.
+    pub(super) moved: Arc<Notify>,
+}
+
 struct Cache {
     plan: Arc<Plan>,
     nodes: Nodes,
     topology: TopologyWatch,
+    standing: BTreeMap<NodeName, Standing>,
+    moved: Arc<Notify>,
     judge: Judge,
     tally: Tally,
     late: bool,
@@ -135,12 +155,16 @@ struct Cache {
 
 impl Cache {
     async fn round(&mut self) {
-        let Shared { publisher, tls, clock, isolation, memory, hot_keys } = &*self.shared;
+        let Shared { publisher, tls, clock, isolation, memory, hot_keys, .. } = &*self.shared;
         let name = &self.plan.cache.name;
         // The round's time is its start: the nodes are asked at a fixed distance from it, while its
         // end moves by the whole deadline when a node hangs, and every rate would move with it.
         let now = clock.seconds(Instant::now());
         let mut collected = self.nodes.collect(name, self.plan.depth, tls, self.plan.poll.timeout).await;
+        let before = std::mem::replace(&mut self.standing, self.nodes.standing());
+        if self.standing.iter().any(|(node, now)| before.get(node).is_some_and(|before| before != now)) {
+            self.moved.notify_one();
+        }
         hot_keys.attach(name, &mut collected.observations);
         let isolated = isolation.report(name, collected.cut_off, publisher);
         for took in collected.took {

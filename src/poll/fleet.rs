@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cache::{self, Beginning, Plan, Shared};
+use super::cache::{self, Beginning, Orders, Plan, Shared};
 use super::clock::{Clock, wall_unix_seconds};
 use super::isolation::Isolation;
 use super::memory::Memory;
 use crate::config::Config;
 use crate::detect::CacheState;
+use crate::discover::{self, Assignment, Directory, Finder};
 use crate::events;
 use crate::hotkeys::HotKeySlots;
 use crate::model::CacheName;
@@ -31,7 +32,7 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 /// Pause before a task that panicked starts again, so that one that always does burns no CPU.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// Polls the whole fleet: one task per cache.
+/// Polls the whole fleet.
 #[derive(Debug)]
 pub struct FleetPoller {
     shared: Arc<Shared>,
@@ -47,6 +48,7 @@ type Begin = fn(&Shared, &Plan, Option<CacheState>) -> Beginning;
 #[derive(Debug)]
 struct CacheTask {
     plan: watch::Sender<Arc<Plan>>,
+    assignment: watch::Sender<Arc<Assignment>>,
     stop: CancellationToken,
 }
 
@@ -80,7 +82,8 @@ impl FleetPoller {
             saved.as_ref().map_or_else(Clock::set_now, |saved| Clock::set_to(saved.detector_now(wall_unix_seconds())));
         let memory = Arc::new(Memory::new(clock));
         let (tls, isolation) = (TlsStore::default(), Isolation::default());
-        let shared = Shared { publisher, tls, clock, isolation, memory, hot_keys: Arc::default() };
+        let shared =
+            Shared { publisher, tls, clock, isolation, memory, hot_keys: Arc::default(), directory: Arc::default() };
         let mut fleet = Self {
             shared: Arc::new(shared),
             caches: BTreeMap::new(),
@@ -107,7 +110,7 @@ impl FleetPoller {
 
     /// `saved`: what new caches go on from.
     fn go_over(&mut self, config: &Config, mut saved: BTreeMap<CacheName, CacheState>) {
-        let Shared { publisher, tls, isolation, memory, .. } = &*self.shared;
+        let Shared { publisher, tls, isolation, memory, directory, .. } = &*self.shared;
         tls.forget();
         let names: Vec<CacheName> = config.caches.iter().map(|cache| cache.name.clone()).collect();
         self.caches.retain(|name, task| {
@@ -115,6 +118,7 @@ impl FleetPoller {
             if !stays {
                 task.stop.cancel();
                 memory.forget(name);
+                directory.strike(name);
                 events::cache_removed(name);
             }
             stays
@@ -123,9 +127,11 @@ impl FleetPoller {
         isolation.retain(&names, publisher);
         for cache in &config.caches {
             let plan = Plan::new(config, cache);
+            let discovery = config.discovery.clone();
+            let assignment = Assignment { cache: Arc::clone(cache), discovery, timeout: config.poll.timeout };
             match self.caches.get(&cache.name) {
-                None => self.add(&cache.name, plan, saved.remove(&cache.name)),
-                Some(task) => task.change(&cache.name, plan),
+                None => self.add(&cache.name, plan, assignment, saved.remove(&cache.name)),
+                Some(task) => task.change(&cache.name, plan, assignment),
             }
         }
     }
@@ -134,6 +140,12 @@ impl FleetPoller {
     #[must_use]
     pub fn hot_keys(&self) -> Arc<HotKeySlots> {
         Arc::clone(&self.shared.hot_keys)
+    }
+
+    /// Which nodes every cache has, as of now.
+    #[must_use]
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.shared.directory)
     }
 
     /// Stops polling and waits for the tasks to end, 1 s at most.
@@ -145,45 +157,65 @@ impl FleetPoller {
         }
     }
 
-    fn add(&mut self, name: &CacheName, plan: Plan, saved: Option<CacheState>) {
-        events::cache_added(name, plan.nodes());
+    /// Two tasks: one keeps the nodes known, one runs the rounds.
+    fn add(&mut self, name: &CacheName, plan: Plan, assignment: Assignment, saved: Option<CacheState>) {
+        events::cache_added(name);
         let beginning = (self.begin)(&self.shared, &plan, saved);
-        let task = CacheTask { plan: watch::Sender::new(Arc::new(plan)), stop: self.stop.child_token() };
-        let (shared, plans) = (Arc::clone(&self.shared), task.plan.subscribe());
-        let supervised = supervise(name.clone(), shared, plans, beginning, self.begin);
-        self.tasks.spawn(task.stop.clone().run_until_cancelled_owned(supervised));
+        let task = CacheTask {
+            plan: watch::Sender::new(Arc::new(plan)),
+            assignment: watch::Sender::new(Arc::new(assignment)),
+            stop: self.stop.child_token(),
+        };
+        let ((found, sets), moved) = (watch::channel(None), Arc::new(Notify::new()));
+        self.shared.directory.enter(name, sets.clone(), Arc::clone(&moved));
+        let finder = Finder {
+            assignments: task.assignment.subscribe(),
+            found,
+            moved: Arc::clone(&moved),
+            publisher: Arc::clone(&self.shared.publisher),
+            unix_seconds: wall_unix_seconds,
+        };
+        let shared = Arc::clone(&self.shared);
+        let find = supervise(name.clone(), move || {
+            let (finder, shared) = (finder.clone(), Arc::clone(&shared));
+            async move { discover::run(finder, &shared.tls).await }
+        });
+        let (shared, begin, mut beginning) = (Arc::clone(&self.shared), self.begin, Some(beginning));
+        let orders = Orders { plans: task.plan.subscribe(), sets, moved };
+        let poll = supervise(name.clone(), move || {
+            // Again, it starts without any memory: that may be what led to the panic.
+            let beginning =
+                beginning.take().unwrap_or_else(|| begin(&shared, &Arc::clone(&orders.plans.borrow()), None));
+            cache::run(Arc::clone(&shared), orders.clone(), beginning)
+        });
+        self.tasks.spawn(task.stop.clone().run_until_cancelled_owned(find));
+        self.tasks.spawn(task.stop.clone().run_until_cancelled_owned(poll));
         self.caches.insert(name.clone(), task);
     }
 }
 
 impl CacheTask {
-    fn change(&self, name: &CacheName, plan: Plan) {
-        if **self.plan.borrow() != plan {
-            events::cache_changed(name, plan.nodes());
+    fn change(&self, name: &CacheName, plan: Plan, assignment: Assignment) {
+        let (other_plan, other_assignment) = (**self.plan.borrow() != plan, **self.assignment.borrow() != assignment);
+        if other_plan || other_assignment {
+            events::cache_changed(name);
+        }
+        if other_plan {
             self.plan.send_replace(Arc::new(plan));
+        }
+        if other_assignment {
+            self.assignment.send_replace(Arc::new(assignment));
         }
     }
 }
 
-/// Runs a cache's task, and again should it panic: a fault in one cache's numbers must not end the
-/// watch over the others.
-async fn supervise(
-    name: CacheName,
-    shared: Arc<Shared>,
-    plans: watch::Receiver<Arc<Plan>>,
-    mut beginning: Beginning,
-    begin: Begin,
-) {
-    loop {
-        let run = cache::run(Arc::clone(&shared), plans.clone(), beginning);
-        // Unwind safe: nothing of the task is used again, and what tasks share is whole between calls.
-        match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(()) => return,
-            Err(panic) => events::cache_task_failed(&name, panic_message(&*panic)),
-        }
+/// Runs a task of a cache, and again should it panic: a fault in one cache's numbers must not end the watch over the
+/// others.
+async fn supervise<Task: Future<Output = ()>>(name: CacheName, mut start: impl FnMut() -> Task) {
+    // Unwind safe: nothing of the task is used again, and what tasks share is whole between calls.
+    while let Err(panic) = AssertUnwindSafe(start()).catch_unwind().await {
+        events::cache_task_failed(&name, panic_message(&*panic));
         sleep(RESTART_PAUSE).await;
-        // Without any memory: it may be what led to the panic.
-        beginning = begin(&shared, &Arc::clone(&plans.borrow()), None);
     }
 }
 
@@ -198,7 +230,7 @@ mod tests {
 
     use super::cache::Judge;
     use super::*;
-    use crate::config::{CacheConfig, Endpoint, Poll, RedisMetrics};
+    use crate::config::{CacheConfig, Endpoint, Poll, RedisMetrics, Source};
     use crate::detect::verdict::CacheVerdict;
     use crate::model::{FailureReason, Severity, SeverityMode};
     use crate::wire::scripted::{Script, ScriptedServer};
@@ -207,7 +239,8 @@ mod tests {
     fn config(interval: Duration, caches: Vec<(&str, Vec<Endpoint>)>) -> Config {
         let cache = |(name, nodes): (&str, _)| {
             let (thresholds, severity_mode) = (Arc::default(), SeverityMode::Nodes);
-            Arc::new(CacheConfig { name: name.into(), nodes, thresholds, severity_mode })
+            let source = Source::Nodes(nodes);
+            Arc::new(CacheConfig { name: name.into(), source, access: Default::default(), thresholds, severity_mode })
         };
         Config {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -218,6 +251,7 @@ mod tests {
             state_file: None,
             planned: Vec::new(),
             hotkeys: Default::default(),
+            discovery: Default::default(),
             caches: caches.into_iter().map(cache).collect(),
         }
     }

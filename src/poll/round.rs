@@ -1,5 +1,6 @@
 //! One round: all nodes of a cache asked at once, done at the deadline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use super::clock::wall_unix_seconds;
 use super::connection::{Answer, NodeLink, Outcome};
 use super::depth::Depth;
 use super::isolation;
-use crate::config::{CacheConfig, Endpoint};
+use crate::config::Endpoint;
 use crate::detect::verdict::Observation;
+use crate::discover::{Member, NodeSet};
 use crate::events;
 use crate::model::{CacheName, FailureReason, NodeName, Role};
 use crate::parse::{Info, Sample};
 use crate::publish::dropin::{Readings, ServerView};
-use crate::publish::{Answers, Interest, NodeSnapshot};
+use crate::publish::{Answers, Interest, NodePlace, NodeSnapshot};
 use crate::topology::NodeFacts;
 use crate::topology::cluster::ClusterInfo;
 use crate::topology::sentinel::SentinelReport;
@@ -43,6 +45,14 @@ struct Node {
     sentinel: bool,
 }
 
+/// A node's part in its cache: a change of it is a sign that the topology changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    up: bool,
+    role: Option<Role>,
+    replicas: Option<u64>,
+}
+
 /// What a round brought.
 #[derive(Debug)]
 pub(super) struct Collected {
@@ -55,22 +65,28 @@ pub(super) struct Collected {
 }
 
 impl Nodes {
-    pub(super) fn new(config: &CacheConfig) -> Self {
+    pub(super) fn new(set: &NodeSet) -> Self {
         let mut nodes = Self { nodes: Vec::new() };
-        nodes.adopt(config);
+        nodes.adopt(set);
         nodes
     }
 
-    /// Goes over to a new list. An endpoint that is unchanged keeps its line; a node that is still
+    /// Goes over to a new list; Sentinels are polled, too. An endpoint that is unchanged keeps its line; a node that is still
     /// there under another endpoint (a new password) keeps its counters.
-    pub(super) fn adopt(&mut self, config: &CacheConfig) {
+    pub(super) fn adopt(&mut self, set: &NodeSet) {
         let mut before = std::mem::take(&mut self.nodes);
-        self.nodes = config
-            .nodes
+        self.nodes = set
+            .members
             .iter()
-            .map(|endpoint| match before.iter().position(|node| node.snapshot.node == endpoint.node) {
-                Some(index) => before.swap_remove(index).reached_by(endpoint),
-                None => Node::new(endpoint),
+            .chain(&set.sentinels)
+            .map(|Member { endpoint, role, shard, id }| {
+                let mut node = match before.iter().position(|node| node.snapshot.node == endpoint.node) {
+                    Some(index) => before.swap_remove(index).reached_by(endpoint),
+                    None => Node::new(endpoint),
+                };
+                let place = NodePlace { role: *role, shard: shard.clone(), id: id.clone() };
+                node.snapshot.place = (place != NodePlace::default()).then(|| Arc::new(place));
+                node
             })
             .collect();
         self.nodes.sort_by(|a, b| a.snapshot.node.cmp(&b.snapshot.node));
@@ -127,6 +143,16 @@ impl Nodes {
         })
     }
 
+    /// What the last round says of each node's part in the cache.
+    pub(super) fn standing(&self) -> BTreeMap<NodeName, Standing> {
+        let of = |snapshot: &NodeSnapshot| Standing {
+            up: snapshot.up,
+            role: snapshot.sample.as_ref().and_then(|sample| sample.role),
+            replicas: snapshot.sample.as_ref().and_then(|sample| sample.connected_replicas),
+        };
+        self.nodes.iter().map(|node| (node.snapshot.node.clone(), of(&node.snapshot))).collect()
+    }
+
     /// The nodes as of the last round, sorted by name.
     pub(super) fn snapshots(&self) -> Vec<NodeSnapshot> {
         self.nodes.iter().map(|node| node.snapshot.clone()).collect()
@@ -141,6 +167,7 @@ impl Node {
             last_poll_unix: None,
             sample: None,
             info: None,
+            place: None,
             failures: [0; FailureReason::ALL.len()],
             answers: Answers::default(),
             core: Readings::default(),
@@ -206,11 +233,11 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::SeverityMode;
     use crate::wire::scripted::{Script, ScriptedServer, deserted};
 
-    fn config(nodes: Vec<Endpoint>) -> CacheConfig {
-        CacheConfig { name: "cache".into(), nodes, thresholds: Arc::default(), severity_mode: SeverityMode::Nodes }
+    fn set(nodes: Vec<Endpoint>) -> NodeSet {
+        let member = |endpoint| Member { endpoint, role: None, shard: None, id: None };
+        NodeSet { members: nodes.into_iter().map(member).collect(), sentinels: Vec::new() }
     }
 
     async fn collect(nodes: &mut Nodes) -> Collected {
@@ -222,7 +249,7 @@ mod tests {
         let well = ScriptedServer::start(Script::default()).await;
         let hung = ScriptedServer::start(Script { hang: true, ..Script::default() }).await;
         let (gone, begun) = (deserted().await, Instant::now());
-        let mut nodes = Nodes::new(&config(vec![hung.endpoint(), well.endpoint(), gone.clone()]));
+        let mut nodes = Nodes::new(&set(vec![hung.endpoint(), well.endpoint(), gone.clone()]));
         let collected = collect(&mut nodes).await;
         let elapsed = begun.elapsed();
         assert!((Duration::from_millis(1900)..Duration::from_secs(6)).contains(&elapsed), "{elapsed:?}");
@@ -240,7 +267,7 @@ mod tests {
 
     #[tokio::test]
     async fn failures_count_attempts_not_rounds() {
-        let mut nodes = Nodes::new(&config(vec![deserted().await]));
+        let mut nodes = Nodes::new(&set(vec![deserted().await]));
         for _ in 0..5 {
             collect(&mut nodes).await;
         }
@@ -274,7 +301,7 @@ mod tests {
         let server = ScriptedServer::start(refused).await;
         let mut endpoint = server.endpoint();
         endpoint.credentials.password = Some("hunter2".to_owned().into());
-        let mut nodes = Nodes::new(&config(vec![endpoint]));
+        let mut nodes = Nodes::new(&set(vec![endpoint]));
         for _ in 0..2 {
             collect(&mut nodes).await;
         }
@@ -282,7 +309,7 @@ mod tests {
         // The pause after the second failure is real time: a reload with another user ends it.
         let mut endpoint = server.endpoint();
         endpoint.credentials.username = Some("other".into());
-        nodes.adopt(&config(vec![endpoint]));
+        nodes.adopt(&set(vec![endpoint]));
         for _ in 0..2 {
             collect(&mut nodes).await;
         }
@@ -297,12 +324,12 @@ mod tests {
     async fn a_new_list_keeps_unchanged_lines_and_counters_of_nodes_that_stay() {
         let server = ScriptedServer::start(Script::default()).await;
         let gone = deserted().await;
-        let mut nodes = Nodes::new(&config(vec![server.endpoint(), gone.clone()]));
+        let mut nodes = Nodes::new(&set(vec![server.endpoint(), gone.clone()]));
         collect(&mut nodes).await;
 
         let mut renamed = gone.clone();
         renamed.credentials.username = Some("other".into());
-        nodes.adopt(&config(vec![renamed, server.endpoint()]));
+        nodes.adopt(&set(vec![renamed, server.endpoint()]));
         collect(&mut nodes).await;
         assert_eq!(server.connections(), 1);
         let refused = |nodes: &Nodes| {
@@ -311,7 +338,7 @@ mod tests {
         };
         assert_eq!(refused(&nodes), 2);
 
-        nodes.adopt(&config(vec![server.endpoint()]));
+        nodes.adopt(&set(vec![server.endpoint()]));
         assert_eq!((nodes.nodes.len(), refused(&nodes)), (1, 0));
     }
 
@@ -323,7 +350,7 @@ mod tests {
             endpoint.node = format!("node-{index:03}:1").into();
             endpoint
         });
-        let mut nodes = Nodes::new(&config(endpoints.collect()));
+        let mut nodes = Nodes::new(&set(endpoints.collect()));
         let begun = Instant::now();
         let collected =
             nodes.collect(&"cache".into(), Depth::Core, &TlsStore::default(), Duration::from_millis(1500)).await;

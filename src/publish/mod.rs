@@ -12,4 +12,7 @@ pub mod table;
 pub use histogram::Histogram;
 pub use hotkeys::{HotKeySnapshot, HotPattern};
 pub use recent::Recent;
-pub use snapshot::{Answers, CacheSnapshot, FleetSnapshot, Interest, NodeSnapshot, Publisher, SamplingCost};
+pub use snapshot::{
+    Answers, CacheSnapshot, DiscoverySnapshot, FleetSnapshot, Interest, NodePlace, NodeSnapshot, Publisher,
+    SamplingCost,
+};

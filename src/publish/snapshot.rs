@@ -11,7 +11,7 @@ use super::dropin::{Readings, ServerView};
 use super::hotkeys::{HotKeySnapshot, SHOWN_SECONDS};
 use super::{Histogram, Recent};
 use crate::detect::verdict::{CacheVerdict, Episode};
-use crate::model::{CacheName, FailureReason, NodeName, SampleResult, StormType};
+use crate::model::{CacheName, DiscoveryRefusal, FailureReason, NodeName, Role, SampleResult, StormType};
 use crate::parse::{Info, Sample};
 use crate::thresholds::Thresholds;
 use crate::topology::Topology;
@@ -29,6 +29,8 @@ pub struct NodeSnapshot {
     pub sample: Option<Arc<Sample>>,
     /// The text of `INFO` it said it with; `None` while it is down.
     pub info: Option<Arc<str>>,
+    /// What it is among its peers, where the cache's nodes are discovered.
+    pub place: Option<Arc<NodePlace>>,
     /// Polls that failed since it joined, by reason, in the order of [`FailureReason::ALL`].
     pub failures: [u64; FailureReason::ALL.len()],
     /// Polls that were answered since it joined.
@@ -87,6 +89,30 @@ impl Interest {
     }
 }
 
+/// What discovery says of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodePlace {
+    /// What it was said to be; its own word (`INFO`) is newer.
+    pub role: Option<Role>,
+    /// The shard it belongs to, the same before and after a failover.
+    pub shard: Option<Arc<str>>,
+    /// Its id among its peers.
+    pub id: Option<Arc<str>>,
+}
+
+/// How the discovery of a cache's nodes goes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DiscoverySnapshot {
+    /// The last look found out which nodes there are.
+    pub up: bool,
+    /// When one last did, Unix seconds; `None` if none ever did.
+    pub last_success_unix: Option<f64>,
+    /// Nodes found then.
+    pub nodes: usize,
+    /// Addresses refused so far, once per look, in the order of [`DiscoveryRefusal::ALL`].
+    pub refused: [u64; DiscoveryRefusal::ALL.len()],
+}
+
 /// One cache as of its last round.
 #[derive(Debug, Clone)]
 pub struct CacheSnapshot {
@@ -125,6 +151,8 @@ pub struct FleetSnapshot {
     pub generation: u64,
     /// Latest snapshot by cache; a cache is absent until its first round has closed.
     pub caches: BTreeMap<CacheName, Arc<CacheSnapshot>>,
+    /// Discovery by cache; absent for caches whose nodes are listed, and until the first look has ended.
+    pub discovery: BTreeMap<CacheName, Arc<DiscoverySnapshot>>,
     /// Caches configured; ready once each has a snapshot.
     pub expected: Vec<CacheName>,
     /// The exporter suspects its own network.
@@ -156,10 +184,12 @@ impl FleetSnapshot {
         })
     }
 
-    /// The first round of every cache has closed.
+    /// The first round of every cache has closed. One whose nodes are not known has none: it counts once a look for
+    /// them has failed, so that it does not keep the others from being served.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.expected.iter().all(|cache| self.caches.contains_key(cache))
+        let failed = |cache| self.discovery.get(cache).is_some_and(|discovery| !discovery.up);
+        self.expected.iter().all(|cache| self.caches.contains_key(cache) || failed(cache))
     }
 }
 
@@ -204,8 +234,20 @@ impl Publisher {
             fleet.expected = caches.to_vec();
             fleet.caches.retain(|cache, _| caches.contains(cache));
             fleet.hot_keys.retain(|cache, _| caches.contains(cache));
+            fleet.discovery.retain(|cache, _| caches.contains(cache));
         });
         self.recents().retain(|cache, _| caches.contains(cache));
+    }
+
+    /// Says how the discovery of a cache's nodes goes; `None` where they are listed.
+    pub fn set_discovery(&self, cache: &CacheName, discovery: Option<DiscoverySnapshot>) {
+        let discovery = discovery.map(Arc::new);
+        self.update(|fleet| match &discovery {
+            Some(discovery) if fleet.expected.contains(cache) => {
+                fleet.discovery.insert(cache.clone(), Arc::clone(discovery));
+            }
+            _ => drop(fleet.discovery.remove(cache)),
+        });
     }
 
     /// The last quarter of an hour of every cache.

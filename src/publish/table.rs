@@ -4,6 +4,7 @@
 //! against it. A family that is not in it (or in [`super::dropin`]) does not exist.
 
 pub mod cache;
+pub mod discovery;
 pub mod exporter;
 pub mod node;
 mod topology;
@@ -14,6 +15,7 @@ use super::Histogram;
 use super::dropin;
 
 pub use cache::CACHE;
+pub use discovery::DISCOVERY;
 pub use exporter::{FLEET, OWN};
 pub use node::{NODE, NodeView};
 pub use topology::TOPOLOGY;
@@ -182,11 +184,12 @@ impl Sink<'_> {
 
 /// Every family that may appear on `/metrics`, in the order served.
 pub fn families() -> impl Iterator<Item = Family> {
+    let discovery = DISCOVERY.iter().map(|row| row.family);
     let node = NODE.iter().map(|row| row.family);
     let cache = CACHE.iter().chain(TOPOLOGY).map(|row| row.family);
     let fleet = FLEET.iter().map(|row| row.family);
     let dropin = dropin::CORE.iter().map(|row| row.family);
-    cache.chain(node).chain(fleet).chain(OWN.iter().copied()).chain(dropin)
+    cache.chain(discovery).chain(node).chain(fleet).chain(OWN.iter().copied()).chain(dropin)
 }
 
 /// The table as Markdown, for the README.

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::App;
+use super::{App, sd};
 use crate::publish::FleetSnapshot;
 use crate::report::{Episodes, HotKeySamples, Report};
 
@@ -48,6 +48,10 @@ pub(super) async fn episodes(State(app): State<Arc<App>>) -> Response {
 
 pub(super) async fn hotkeys(State(app): State<Arc<App>>) -> Response {
     json(app, |fleet| HotKeySamples::new(fleet, now_unix())).await
+}
+
+pub(super) async fn targets(State(app): State<Arc<App>>) -> Response {
+    json(app, sd::groups).await
 }
 
 /// Builds and writes a document off the async threads: with thousands of nodes it takes milliseconds.

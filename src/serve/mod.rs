@@ -3,6 +3,7 @@
 mod api;
 mod exposition;
 mod page;
+mod sd;
 
 use std::future::{Future, pending};
 use std::io;
@@ -68,6 +69,7 @@ pub fn router(state: ServeState) -> Router {
         .route(page::ICON_PATH, get(page::icon))
         .route("/metrics", get(exposition::metrics))
         .route("/scrape", get(exposition::scrape))
+        .route("/sd", get(api::targets))
         .route("/api/v1/report", get(api::report))
         .route("/api/v1/episodes", get(api::episodes))
         .route("/api/v1/hotkeys", get(api::hotkeys))

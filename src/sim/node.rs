@@ -101,6 +101,7 @@ impl Node {
             port: self.address.port(),
             credentials: Credentials::default(),
             tls: None,
+            allow: None,
         }
     }
 

@@ -111,6 +111,7 @@ pub(crate) fn endpoint(address: SocketAddr) -> Endpoint {
         port: address.port(),
         credentials: Credentials::default(),
         tls: None,
+        allow: None,
     }
 }
 

@@ -94,7 +94,8 @@ async fn the_share_is_that_of_the_hottest_key() {
     let (publisher, stop, slots) = (Arc::new(Publisher::default()), CancellationToken::new(), Arc::default());
     let poller = FleetPoller::start(&config, Arc::clone(&publisher), &stop);
     let (_keep, configs) = watch::channel(config);
-    tokio::spawn(stop.clone().run_until_cancelled_owned(hotkeys::run(configs, publisher, Arc::clone(&slots))));
+    let sampler = hotkeys::run(configs, publisher, Arc::clone(&slots), poller.directory());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(sampler));
 
     let slots: Arc<HotKeySlots> = slots;
     let mut seen = None;

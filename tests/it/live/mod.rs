@@ -4,6 +4,7 @@
 
 mod dashboards;
 mod demo;
+mod discovery;
 mod hang;
 mod hotkeys;
 mod pager;

@@ -1,0 +1,213 @@
+//! Which nodes a cache has: whoever knows is asked, at intervals and when something has moved.
+//!
+//! What comes back is a stranger's word. It is not dialled before it was held against `discovery.allow`, and a cache
+//! never grows past `discovery.max_nodes`. Where nobody answers, the last known nodes stay.
+
+mod admit;
+mod cluster;
+mod directory;
+mod dns;
+mod file;
+mod sentinel;
+mod task;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{CacheConfig, Discovery, Endpoint, SentinelSource, Source};
+use crate::model::{DiscoveryRefusal, NodeName, Role};
+use crate::wire::{PollError, TlsStore};
+pub use directory::Directory;
+pub use task::{Assignment, Finder, run};
+
+/// Nodes that are asked in place of seeds when none of those answers.
+const STAND_INS_MAX: usize = 8;
+
+/// The nodes of a cache, as far as they are known.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeSet {
+    /// Masters and replicas, sorted by name; names are unique.
+    pub members: Vec<Member>,
+    /// Sentinels that watch them, sorted by name; names are unique.
+    pub sentinels: Vec<Member>,
+}
+
+/// One node of a cache.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// How to reach it.
+    pub endpoint: Endpoint,
+    /// What it was said to be; its own word is newer.
+    pub role: Option<Role>,
+    /// The shard it belongs to: what it keeps when another node of it becomes master.
+    pub shard: Option<Arc<str>>,
+    /// Its id among its peers.
+    pub id: Option<Arc<str>>,
+}
+
+impl NodeSet {
+    /// Nodes that are listed in the configuration.
+    fn listed(nodes: &[Endpoint]) -> Self {
+        let member = |endpoint: &Endpoint| Member { endpoint: endpoint.clone(), role: None, shard: None, id: None };
+        let mut members: Vec<Member> = nodes.iter().map(member).collect();
+        members.sort_by(|a, b| a.endpoint.node.cmp(&b.endpoint.node));
+        Self { members, sentinels: Vec::new() }
+    }
+
+    /// The node of that name.
+    #[must_use]
+    pub fn member(&self, node: &NodeName) -> Option<&Member> {
+        let index = self.members.binary_search_by(|member| member.endpoint.node.cmp(node));
+        index.ok().and_then(|index| self.members.get(index))
+    }
+}
+
+/// An address as somebody told it.
+#[derive(Debug, Clone, PartialEq)]
+struct Found {
+    host: String,
+    port: u16,
+    role: Option<Role>,
+    shard: Option<String>,
+    id: Option<String>,
+}
+
+/// What one look for a cache's nodes came to.
+#[derive(Debug)]
+pub struct Look {
+    /// The nodes; `None` where nobody could say.
+    pub set: Option<NodeSet>,
+    /// Who could not be asked, or why nothing was said; `NAME: reason`. No passwords.
+    pub faults: Vec<String>,
+    /// Addresses that were refused, with the reason.
+    pub refused: Vec<(NodeName, DiscoveryRefusal)>,
+}
+
+/// Looks once for the nodes of a cache; `known` are those of the look before. Takes at most twice `timeout`.
+pub async fn look(
+    cache: &CacheConfig,
+    discovery: &Discovery,
+    timeout: Duration,
+    tls: &TlsStore,
+    known: Option<&NodeSet>,
+) -> Look {
+    let (mut faults, mut answer) = (Vec::new(), None);
+    match &cache.source {
+        Source::Nodes(nodes) => {
+            return Look { set: Some(NodeSet::listed(nodes)), faults, refused: Vec::new() };
+        }
+        Source::Cluster { seeds } => {
+            answer = ask_cluster(seeds, known, timeout, tls, &mut faults).await.map(|nodes| (nodes, Vec::new()));
+        }
+        Source::Sentinel(source) => answer = ask_sentinels(source, known, timeout, tls, &mut faults).await,
+        Source::Dns { name, port } => {
+            let deadline = Instant::now() + timeout;
+            let told = match port {
+                Some(port) => timeout_at(deadline, dns::addresses(name, *port)).await,
+                None => timeout_at(deadline, dns::services(name)).await,
+            };
+            match told.unwrap_or_else(|_| Err("was not resolved before the deadline".to_owned())) {
+                Ok(found) => answer = Some((found, Vec::new())),
+                Err(fault) => faults.push(format!("{name}: {fault}")),
+            }
+        }
+        Source::File(path) => match read_file(path).await {
+            Ok(found) => answer = Some((found, Vec::new())),
+            Err(fault) => faults.push(format!("{}: {fault}", path.display())),
+        },
+    }
+    let Some((nodes, sentinels)) = answer else {
+        return Look { set: None, faults, refused: Vec::new() };
+    };
+    let admission = admit::Admission::new(cache, discovery, Instant::now() + timeout).await;
+    let mut refused = Vec::new();
+    let access = admit::access_to_nodes(cache);
+    let members = admission.admit(nodes, &access, known.map_or(&[][..], |known| &known.members), &mut refused).await;
+    let sentinels = match &cache.source {
+        Source::Sentinel(source) => {
+            let mut theirs = admission.admit(sentinels, &source.access, &[], &mut refused).await;
+            // Those that were configured are Sentinels whatever the others say.
+            for sentinel in &source.sentinels {
+                if !theirs.iter().any(|known| known.endpoint.node == sentinel.node) {
+                    let endpoint = sentinel.clone();
+                    theirs.push(Member { endpoint, role: Some(Role::Sentinel), shard: None, id: None });
+                }
+            }
+            theirs.sort_by(|a, b| a.endpoint.node.cmp(&b.endpoint.node));
+            theirs
+        }
+        _ => Vec::new(),
+    };
+    Look { set: Some(NodeSet { members, sentinels }), faults, refused }
+}
+
+async fn read_file(path: &Path) -> Result<Vec<Found>, String> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || file::read(&path)).await;
+    read.unwrap_or_else(|error| Err(format!("cannot be read: {error}")))
+}
+
+/// The best of what the seeds say. A cluster lives on without its seeds: if none answers, nodes known are asked.
+async fn ask_cluster(
+    seeds: &[Endpoint],
+    known: Option<&NodeSet>,
+    timeout: Duration,
+    tls: &TlsStore,
+    faults: &mut Vec<String>,
+) -> Option<Vec<Found>> {
+    let deadline = Instant::now() + timeout;
+    let mut views = answers(join_all(seeds.iter().map(|seed| cluster::ask(seed, tls, deadline))).await, faults);
+    let members = known.map_or(&[][..], |known| &known.members);
+    if views.is_empty() {
+        let others = members.iter().map(|member| &member.endpoint).filter(|endpoint| !seeds.contains(endpoint));
+        let deadline = Instant::now() + timeout;
+        let asked = others.take(STAND_INS_MAX).map(|node| cluster::ask(node, tls, deadline));
+        views = answers(join_all(asked).await, &mut Vec::new());
+    }
+    let best = views.into_iter().max_by_key(cluster::View::rank)?;
+    let shard_of = |id: &str| {
+        let member = members.iter().find(|member| member.id.as_deref() == Some(id));
+        member.and_then(|member| member.shard.as_deref()).map(str::to_owned)
+    };
+    Some(best.into_nodes(shard_of))
+}
+
+/// Nodes and Sentinels, by all Sentinels that answer; if none of those configured does, by those known.
+async fn ask_sentinels(
+    source: &SentinelSource,
+    known: Option<&NodeSet>,
+    timeout: Duration,
+    tls: &TlsStore,
+    faults: &mut Vec<String>,
+) -> Option<(Vec<Found>, Vec<Found>)> {
+    let deadline = Instant::now() + timeout;
+    let asked = source.sentinels.iter().map(|sentinel| sentinel::ask(sentinel, &source.masters, tls, deadline));
+    let mut views = answers(join_all(asked).await, faults);
+    if views.is_empty() {
+        let others = known.map_or(&[][..], |known| &known.sentinels).iter().map(|member| &member.endpoint);
+        let others = others.filter(|endpoint| !source.sentinels.contains(endpoint)).take(STAND_INS_MAX);
+        let deadline = Instant::now() + timeout;
+        let asked = others.map(|sentinel| sentinel::ask(sentinel, &source.masters, tls, deadline));
+        views = answers(join_all(asked).await, &mut Vec::new());
+    }
+    (!views.is_empty()).then(|| sentinel::merge(views.into_iter().flatten()))
+}
+
+/// Those that answered; the others become faults.
+fn answers<T>(results: Vec<Result<T, PollError>>, faults: &mut Vec<String>) -> Vec<T> {
+    let mut answers = Vec::new();
+    for result in results {
+        match result {
+            Ok(answer) => answers.push(answer),
+            Err(error) => faults.push(error.to_string()),
+        }
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests;
