@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run stack dashboards test test-rules test-newer lint bench bench-monitor month lab lab-smoke pager audit fuzz
+.PHONY: help demo run stack dashboards test test-rules test-newer lint bench bench-monitor month lab lab-smoke pager pictures audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,6 +67,9 @@ lab-smoke: ## five storms on real servers; fails on a wrong verdict
 pager: ## from storm to pager at the real pace, some eleven minutes (make test does it six times as fast)
 	tests/install-tools.sh
 	PAGER_SPEED=1 cargo test --locked --test it -- --exact --nocapture live::pager::each_storm_calls_its_team_once_and_again_at_its_limit
+
+pictures: ## the README's pictures of the status page, from a demo in a storm (a quarter of an hour)
+	docs/images/take.sh
 
 audit: ## licences, advisories, duplicates; needs cargo-deny and the network
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }

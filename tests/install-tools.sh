@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Makes sure that the programs the tests start are there: redis-server, prometheus and promtool (package prometheus),
 # prometheus-alertmanager and amtool (package prometheus-alertmanager); gawk, which a bench compares with;
-# docker-compose; python3 with Grafana's schema for dashboards.
+# docker-compose; chromium and chromedriver (package chromium-driver); python3 with Grafana's schema for dashboards;
+# axe-core, which checks the status page.
 # Installs them by apt-get where that is possible; elsewhere says what is missing and fails. The schema is a package of
-# PyPI and goes into the user's cache, tests/it/dashboards.rs knows where.
+# PyPI and goes into the user's cache, tests/it/dashboards.rs knows where; axe-core goes under target/.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # Whether all of these programs are there.
 has() {
@@ -26,15 +28,34 @@ grafana_sdk() {
   touch "$venv/complete"
 }
 
+# axe-core (MPL-2.0) is used and not carried along: it comes out of a package that ships it.
+axe_package=axe-playwright-python==0.1.8
+axe_sha256=84494fec757e4710dc751c8d7a636e457f4532f08f85c86dc9070133fbff53bc
+
+axe() {
+  local folder
+  [[ -s target/axe/axe.min.js ]] && return
+  echo "fetching $axe_package"
+  folder=$(mktemp -d)
+  "$venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$axe_package"
+  python3 -m zipfile -e "$folder"/*.whl "$folder"
+  echo "$axe_sha256  $folder/axe_playwright_python/axe.min.js" | sha256sum --check --quiet
+  mkdir -p target/axe
+  mv "$folder/axe_playwright_python/axe.min.js" target/axe/
+  rm -rf "$folder"
+}
+
 packages=()
 has redis-server redis-cli || packages+=(redis-server)
 has gawk || packages+=(gawk)
 has prometheus promtool || packages+=(prometheus)
 has prometheus-alertmanager amtool || packages+=(prometheus-alertmanager)
 has docker-compose || packages+=(docker-compose)
+has chromium chromedriver || packages+=(chromium chromium-driver)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 if [[ ${#packages[@]} -eq 0 ]]; then
   grafana_sdk
+  axe
   exit 0
 fi
 
@@ -43,7 +64,7 @@ if [[ $EUID -ne 0 ]]; then
   sudo=(sudo)
 fi
 if ! command -v apt-get >/dev/null || ! command -v "${sudo[0]:-true}" >/dev/null; then
-  echo "The tests need Redis, Prometheus and Alertmanager with their tools, docker-compose and Python; missing here: ${packages[*]}." >&2
+  echo "The tests need Redis, Prometheus and Alertmanager with their tools, docker-compose, Chromium with its driver, and Python; missing here: ${packages[*]}." >&2
   echo "Install them by your system's package manager and try again (Debian calls alertmanager prometheus-alertmanager)." >&2
   exit 1
 fi
@@ -59,3 +80,4 @@ fi
 "${sudo[@]}" apt-get update -qq
 "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 grafana_sdk
+axe

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "the runner shows it beside a failure")]
 
 mod alerts;
+mod browser;
 mod captures;
 mod dashboards;
 mod dropin;

@@ -9,13 +9,16 @@ use super::words::{
 };
 use super::{level, nodes};
 use crate::detect::verdict::{CacheVerdict, NodeVerdict, TypeVerdict};
-use crate::model::Severity;
+use crate::model::{Indicator, Severity};
 use crate::publish::CacheSnapshot;
 use crate::publish::recent::{Recent, Totals};
 use crate::recommend;
 
 /// A cache whose last round is older than this many seconds is said to be old.
 const ROUND_AGE_MAX: f64 = 60.0;
+
+/// Misses up to this many times the usual are told as usual.
+const FACTOR_MIN: f64 = 1.2;
 
 /// What a cache's part of the page is made from.
 pub(super) struct Section<'a> {
@@ -165,7 +168,10 @@ impl Section<'_> {
 fn against_usual(totals: &Totals) -> String {
     let Some(usual) = totals.usual_misses else { return String::new() };
     let factor = totals.misses / usual.max(1.0);
-    format!("usual {}/s, {} times that", number(usual), number(factor))
+    if factor < FACTOR_MIN {
+        return format!("no more than the usual {}/s", number(usual));
+    }
+    format!("{} times the usual {}/s", number(factor), number(usual))
 }
 
 fn remarks(verdict: &CacheVerdict) -> Vec<&'static str> {
@@ -213,14 +219,24 @@ fn proof(verdict: &CacheVerdict) -> Markup {
     let of = |node: &&NodeVerdict| {
         node.affected && node.storm_type == Some(leading.storm_type) && node.evidence == leading.evidence
     };
-    let facts = evidence(&leading.evidence);
+    let loudest = verdict.nodes.iter().find(of);
     html! {
         div {
             h3 { "On what evidence" }
-            @if let Some(node) = verdict.nodes.iter().find(of) {
+            @if let Some(node) = loudest {
                 p.note { "Measured on " span.name { (node.node) } ", the affected node that says it loudest." }
             }
-            ul.evidence { @for fact in &facts { li { (fact) } } }
+            ul.evidence {
+                @if let Some(load) = loudest.and_then(load) { li { (load) } }
+                @for fact in evidence(&leading.evidence) { li { (fact) } }
+            }
         }
     }
+}
+
+/// The load of a node that takes too much of it.
+fn load(node: &NodeVerdict) -> Option<String> {
+    let (now, usual) = (node.signals.commands_per_second?, node.signals.commands_per_second_baseline?);
+    let overloaded = node.indicators.contains(&Indicator::HotOverload);
+    overloaded.then(|| format!("{} commands/s where {} are usual.", number(now), number(usual)))
 }

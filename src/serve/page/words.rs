@@ -142,13 +142,12 @@ pub(super) fn evidence(facts: &Evidence) -> Vec<String> {
         let amount = number(value);
         Some(match name {
             "hit_ratio" => match (fact("hit_ratio_expected"), fact("hit_ratio_zscore")) {
-                (Some(usual), Some(z)) => format!(
-                    "Hit ratio {} where {} is usual: {} standard deviations below.",
+                (Some(usual), Some(z)) if z >= 1.0 => format!(
+                    "Hit ratio {} where {} is usual: {z:.0} standard deviations below.",
                     percent(value),
-                    percent(usual),
-                    number(z.round())
+                    percent(usual)
                 ),
-                (Some(usual), None) => format!("Hit ratio {} where {} is usual.", percent(value), percent(usual)),
+                (Some(usual), _) => format!("Hit ratio {} where {} is usual.", percent(value), percent(usual)),
                 _ => format!("Hit ratio {}.", percent(value)),
             },
             // Part of other sentences.

@@ -1,6 +1,7 @@
 //! What the live tests are made of: real servers, clients that keep their own count, our binary, and its metrics.
 //! Everything that is started here ends with the value that started it.
 
+pub(crate) mod browser;
 pub(crate) mod exporter;
 pub(crate) mod load;
 pub(crate) mod metrics;
