@@ -194,7 +194,8 @@ async fn axe_finds_nothing() {
                 browser.prefer("prefers-color-scheme", scheme);
                 browser.screen(width, 900);
                 browser.open(&site.url("?sort=-misses&open=catalog"));
-                let overflow = browser.run("return document.documentElement.scrollWidth - innerWidth");
+                let overflow =
+                    browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
                 assert_eq!(overflow, 0, "{what} {scheme} {width}: nothing sticks out at the side");
                 browser.run(&axe);
                 let found = browser.run_async(
