@@ -58,6 +58,7 @@ impl Section<'_> {
                 header {
                     h2 id={ "cache-" (self.id) } { (self.name()) }
                     p.badge { (level(bad)) (severity(bad)) " storm" span.of { "severity " (bad) " of 3" } }
+                    @if self.snapshot.planned { p.tag { "planned maintenance" } }
                     @for remark in remarks(verdict) { p.tag { (remark) } }
                 }
                 (self.old())
@@ -88,6 +89,7 @@ impl Section<'_> {
                 header {
                     h2 id={ "cache-" (self.id) } { (self.name()) }
                     p.badge { (level(0)) "no storm" }
+                    @if self.snapshot.planned { p.tag { "planned maintenance" } }
                     @if down > 0 { p.tag.bad { (count(down, "node")) " down" } }
                     (chart::spark(self.recent, self.span, None))
                     p.line {

@@ -7,11 +7,11 @@ use arc_swap::ArcSwap;
 use cache_storm_exporter::config::RedisMetrics;
 use cache_storm_exporter::detect::verdict::{CacheVerdict, NodeVerdict, Signals, TypeVerdict};
 use cache_storm_exporter::metrics::OwnMetrics;
-use cache_storm_exporter::model::{CacheName, FailureReason, NodeName, NodeState, Role, Severity, StormType};
+use cache_storm_exporter::model::{CacheName, NodeName, NodeState, Role, Severity, StormType};
 use cache_storm_exporter::publish::table::cache::{
     DETECTION_DELAY_BOUNDS, EPISODE_DURATION_BOUNDS, POLL_DURATION_BOUNDS,
 };
-use cache_storm_exporter::publish::{CacheSnapshot, Histogram, NodeSnapshot, Publisher};
+use cache_storm_exporter::publish::{CacheSnapshot, Histogram, Publisher};
 use cache_storm_exporter::serve::{self, ServeState};
 use cache_storm_exporter::thresholds::Thresholds;
 use tokio::sync::oneshot;
@@ -102,6 +102,7 @@ fn snapshot(cache: &str, names: &[String], trouble: &Trouble) -> CacheSnapshot {
         time_unix: now,
         detector_to_unix: 0.0,
         thresholds: Arc::new(Thresholds::default()),
+        planned: false,
         verdict: Arc::new(CacheVerdict {
             time: now,
             severity: trouble.severity,
@@ -121,21 +122,13 @@ fn snapshot(cache: &str, names: &[String], trouble: &Trouble) -> CacheSnapshot {
             nodes,
         }),
         episodes: Arc::new([]),
+        topology: Arc::default(),
         episodes_total: [0; StormType::ALL.len()],
         detection_delay_seconds: Histogram::new(DETECTION_DELAY_BOUNDS),
         episode_duration_seconds: StormType::ALL.iter().map(|_| Histogram::new(EPISODE_DURATION_BOUNDS)).collect(),
         poll_duration_seconds: Histogram::new(POLL_DURATION_BOUNDS),
-        nodes: names
-            .into_iter()
-            .map(|node| NodeSnapshot {
-                node,
-                up: true,
-                last_poll_unix: Some(now),
-                sample: None,
-                info: None,
-                failures: [0; FailureReason::ALL.len()],
-            })
-            .collect(),
+        // The page reads verdicts only.
+        nodes: Vec::new(),
     }
 }
 

@@ -2,13 +2,18 @@
 //!
 //! The few commands needed are written here. The crates for it bring a dozen packages, some of them twice or under
 //! licences that the rest of the tree does without.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "every command waits for the browser; what it looks at has other threads"
+)]
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::free_port;
 
