@@ -18,7 +18,7 @@ pub(super) fn table(fleet: &FleetSnapshot, now: f64) -> Markup {
             @if episodes.is_empty() {
                 p { "None since the exporter began to watch." }
             } @else {
-                div.scroll role="region" tabindex="0" aria-label="Latest storms" {
+                div.scroll role="region" tabindex="0" aria-label="Table of the latest storms" {
                     table {
                         thead {
                             tr {
