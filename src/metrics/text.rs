@@ -4,8 +4,11 @@
 use std::io::Write as _;
 
 use crate::config::RedisMetrics;
+use crate::model::CacheName;
 use crate::publish::dropin::{self, ALL_DATABASES, ServerView};
-use crate::publish::table::{CACHE, Distribution, FLEET, Family, Kind, NODE, NodeView, Sink, TOPOLOGY, Value};
+use crate::publish::table::{
+    CACHE, DISCOVERY, Distribution, FLEET, Family, Kind, NODE, NodeView, Sink, TOPOLOGY, Value,
+};
 use crate::publish::{CacheSnapshot, FleetSnapshot, NodeSnapshot};
 
 /// What of the fleet to write.
@@ -30,8 +33,8 @@ impl Selection {
         Self { caches: Vec::new(), cache: true, node: true, exporter: true, redis }
     }
 
-    fn wants(&self, cache: &CacheSnapshot) -> bool {
-        self.caches.is_empty() || self.caches.iter().any(|name| name == cache.cache.as_str())
+    fn wants(&self, cache: &CacheName) -> bool {
+        self.caches.is_empty() || self.caches.iter().any(|name| name == cache.as_str())
     }
 }
 
@@ -40,7 +43,7 @@ pub fn write_fleet(fleet: &FleetSnapshot, selection: &Selection, out: &mut Vec<u
     let caches: Vec<Scoped<&CacheSnapshot>> = fleet
         .caches
         .values()
-        .filter(|cache| selection.wants(cache))
+        .filter(|cache| selection.wants(&cache.cache))
         .map(|cache| Scoped { labels: pairs(&[("cache", cache.cache.as_str())]), of: &**cache })
         .collect();
     let nodes: Vec<Scoped<NodeView<'_>>> = caches.iter().flat_map(|cache| views(cache)).collect();
@@ -49,6 +52,13 @@ pub fn write_fleet(fleet: &FleetSnapshot, selection: &Selection, out: &mut Vec<u
             let mut series = Series::of(&row.family, out);
             for cache in &caches {
                 series.within(&cache.labels, |sink| (row.read)(cache.of, sink));
+            }
+        }
+        // Also of caches that have had no round yet, for want of nodes.
+        for row in DISCOVERY {
+            let mut series = Series::of(&row.family, out);
+            for (cache, discovery) in fleet.discovery.iter().filter(|(cache, _)| selection.wants(cache)) {
+                series.within(&pairs(&[("cache", cache.as_str())]), |sink| (row.read)(discovery, sink));
             }
         }
     }
@@ -61,8 +71,11 @@ pub fn write_fleet(fleet: &FleetSnapshot, selection: &Selection, out: &mut Vec<u
         }
     }
     if selection.exporter {
+        // Hot keys stand among these families, but are a cache's own.
+        let mut chosen = FleetSnapshot::clone(fleet);
+        chosen.hot_keys.retain(|cache, _| selection.wants(cache));
         for row in FLEET {
-            Series::of(&row.family, out).within("", |sink| (row.read)(fleet, sink));
+            Series::of(&row.family, out).within("", |sink| (row.read)(&chosen, sink));
         }
     }
     match selection.redis {

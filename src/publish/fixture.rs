@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::dropin::{MAX_DATABASES, Readings, ServerView};
 use super::table::cache::{DETECTION_DELAY_BOUNDS, EPISODE_DURATION_BOUNDS, POLL_DURATION_BOUNDS};
-use super::{Answers, CacheSnapshot, Histogram, Interest, NodeSnapshot, Publisher};
+use super::{
+    Answers, CacheSnapshot, DiscoverySnapshot, Histogram, HotKeySnapshot, HotPattern, Interest, NodeSnapshot, Publisher,
+};
 use crate::detect::verdict::{CacheVerdict, EndReason, Episode, EpisodeType, NodeVerdict, Signals, TypeVerdict};
 use crate::model::{CacheName, FailureReason, Indicator, NodeName, NodeState, Role, Severity, StormType};
 use crate::parse::{Info, Sample};
@@ -36,7 +38,28 @@ pub(crate) fn publisher() -> Publisher {
     let publisher = Publisher::default();
     publisher.expect(&[CacheName::from("sessions"), CacheName::from("catalog")]);
     publisher.publish(cache("sessions"));
+    let discovery = DiscoverySnapshot { up: true, last_success_unix: Some(ROUND_UNIX), nodes: 3, refused: [1, 0, 0] };
+    publisher.set_discovery(&CacheName::from("sessions"), Some(discovery));
+    publisher.show_hot_keys(&CacheName::from("sessions"), &NodeName::from("10.0.0.1:6379"), hot_keys());
     publisher
+}
+
+fn hot_keys() -> HotKeySnapshot {
+    let pattern = HotPattern {
+        pattern: "user:*".to_owned(),
+        kind: None,
+        share: 0.5,
+        operations_per_second: 50.0,
+        write_ratio: 0.25,
+    };
+    HotKeySnapshot {
+        time_unix: ROUND_UNIX,
+        seconds: 1.0,
+        accesses: 100,
+        hottest_key_share: 0.1,
+        hot: false,
+        patterns: vec![pattern],
+    }
 }
 
 /// One cache of three nodes in a storm.
