@@ -171,6 +171,7 @@ fn quiet() -> Vec<Scenario> {
             Masters,
             Act::ReconnectClients,
         ),
+        Scenario::quiet("planned_flush").step(0.0, First, Act::Flush).planned(),
         Scenario::quiet("warm_restart").step(0.0, First, Act::RestartWarm).smoke(),
     ]
 }

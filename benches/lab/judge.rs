@@ -116,6 +116,7 @@ pub(crate) fn judge(plan: &Plan, seen: &Seen) -> Outcome {
     let mut false_alarms: Vec<String> = seen
         .looks
         .iter()
+        .filter(|look| !look.planned)
         .flat_map(|look| look.affected.iter().map(move |(node, said)| (look.unix, *node, said)))
         .filter(|(unix, node, _)| !excused(*node, *unix))
         .map(|(unix, node, (storm_type, indicators))| {

@@ -21,6 +21,8 @@ use super::naive::{Naive, Reading};
 pub(crate) struct Look {
     pub(crate) unix: f64,
     pub(crate) severity: u8,
+    /// Maintenance that was announced explains the storm: nobody is told.
+    pub(crate) planned: bool,
     /// Affected nodes by index: their type and indicators.
     pub(crate) affected: BTreeMap<usize, (Option<String>, Vec<String>)>,
 }
@@ -57,7 +59,7 @@ pub(crate) async fn look(exporter: &Exporter, names: &[String]) -> Look {
         let index = names.iter().position(|name| *name == node.node)?;
         Some((index, (node.storm_type.clone(), node.indicators.clone())))
     });
-    Look { unix: report.time, severity: cache.severity, affected: affected.collect() }
+    Look { unix: report.time, severity: cache.severity, planned: cache.planned, affected: affected.collect() }
 }
 
 /// Samples `INFO` of the ports every `every` and shows it to the sketch every `naive_every`.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cache_storm_exporter::report::{EpisodeReport, Episodes};
+use humantime_serde::re::humantime;
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 use super::clients::Bin;
@@ -140,8 +141,14 @@ impl Plan {
         let timeout = POLL_TIMEOUT.min(0.8 * interval);
         let nodes: Vec<String> = names.iter().map(|name| format!("redis://{name}")).collect();
         let hotkeys = if self.sampler { "hotkeys: { mode: auto, allow_monitor: true }\n" } else { "" };
+        let planned = if self.scenario.planned {
+            let start = humantime::format_rfc3339_seconds(SystemTime::now());
+            format!("planned: [{{ cache: lab, start: {start}, duration: 1h, causes: [mass_invalidation] }}]\n")
+        } else {
+            String::new()
+        };
         format!(
-            "poll: {{ interval: {}ms, timeout: {}ms }}\ndetection: {{ time_scale: {} }}\n{hotkeys}caches:\n  - name: lab\n    nodes: [{}]\n",
+            "poll: {{ interval: {}ms, timeout: {}ms }}\ndetection: {{ time_scale: {} }}\n{hotkeys}{planned}caches:\n  - name: lab\n    nodes: [{}]\n",
             (interval * 1e3) as u64,
             (timeout * 1e3) as u64,
             self.scale,
@@ -161,8 +168,9 @@ async fn keep_looking(exporter: Arc<Exporter>, names: Vec<String>, looks: Arc<Mu
         ticks.tick().await;
         let look = look(&exporter, &names).await;
         let mut looks = looks.lock().unwrap();
-        let changed =
-            looks.last().is_none_or(|last: &Look| last.affected != look.affected || last.severity != look.severity);
+        let changed = looks.last().is_none_or(|last: &Look| {
+            (&last.affected, last.severity, last.planned) != (&look.affected, look.severity, look.planned)
+        });
         if changed {
             looks.push(look);
         }

@@ -21,6 +21,8 @@ pub(crate) struct Scenario {
     pub(crate) watched: f64,
     /// One of the five of the smoke test.
     pub(crate) smoke: bool,
+    /// The configuration announces the run as maintenance: a storm is no alarm while the exporter says so.
+    pub(crate) planned: bool,
 }
 
 /// Fleet and traffic; what is `None` varies with the seed.
@@ -179,6 +181,7 @@ impl Scenario {
             quiet_before: QUIET_BEFORE,
             watched: 240.0,
             smoke: false,
+            planned: false,
         }
     }
 
@@ -215,6 +218,11 @@ impl Scenario {
 
     pub(crate) fn smoke(mut self) -> Self {
         self.smoke = true;
+        self
+    }
+
+    pub(crate) fn planned(mut self) -> Self {
+        self.planned = true;
         self
     }
 }
