@@ -207,6 +207,11 @@ pub fn reload_refused(errors: &ConfigErrors) {
     }
 }
 
+/// There may not be a descriptor for every node.
+pub fn few_descriptors(limit: u64, nodes: usize) {
+    warn!(limit, nodes, "too few open files are allowed for so many nodes: raise LimitNOFILE or ulimit -n");
+}
+
 /// The process was told to end.
 pub fn stopping() {
     info!("stopping");

@@ -4,12 +4,13 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::AppError;
-use crate::config::{Config, ConfigErrors};
+use crate::config::{CacheConfig, Config, ConfigErrors, Source};
 use crate::events;
 use crate::exit::ExitStatus;
 use crate::hotkeys;
@@ -30,6 +31,7 @@ pub(super) async fn run(
     notice: Option<String>,
     reconfigure: impl Fn() -> Result<Config, ConfigErrors>,
 ) -> Result<ExitStatus, AppError> {
+    raise_descriptor_limit(&config);
     // Bound before anything is polled: an address in use must not cost the fleet a round.
     let address = config.listen;
     let listener = TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })?;
@@ -111,4 +113,22 @@ pub(super) async fn run(
     };
     let (served, ()) = tokio::join!(server, polled);
     served.map(|()| ExitStatus::Fine).map_err(AppError::Serve)
+}
+
+/// Descriptors beside those of the nodes: clients of ours, files, the runtime's own.
+const DESCRIPTORS_BESIDE: u64 = 1000;
+
+/// Takes as many open files as the system lets us have, and says so if they are too few for the fleet.
+fn raise_descriptor_limit(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    // Raising it within the hard limit is always allowed; where it is not, the lower one is told below.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap_or_default();
+    // Those that are listed; how many will be discovered nobody knows yet.
+    let listed = |cache: &CacheConfig| if let Source::Nodes(nodes) = &cache.source { nodes.len() } else { 0 };
+    let nodes: usize = config.caches.iter().map(|cache| listed(cache)).sum();
+    if let Some(limit) = getrlimit(Resource::Nofile).current
+        && limit < nodes as u64 + DESCRIPTORS_BESIDE
+    {
+        events::few_descriptors(limit, nodes);
+    }
 }

@@ -9,6 +9,7 @@ mod load;
 mod planned;
 mod raw;
 pub mod secret;
+mod shard;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use load::{Overrides, environment, load};
 pub use planned::Planned;
 pub use secret::Credentials;
+pub use shard::Shard;
 pub(crate) use validate::listen_address;
 
 /// The whole configuration. Everything in it has been checked; using it cannot fail on its values.

@@ -144,6 +144,12 @@ fn credentials_come_from_file_environment_and_url() {
 }
 
 #[test]
+fn a_shard_has_the_caches_that_fall_to_it() {
+    let names: Vec<String> = good("shard.yaml").caches.iter().map(|cache| cache.name.to_string()).collect();
+    assert_eq!(names, ["sessions"]);
+}
+
+#[test]
 fn a_cache_overrides_the_thresholds_it_names() {
     let config = good("full.yaml");
     let value = |cache: usize, threshold| config.caches[cache].thresholds.value(threshold);

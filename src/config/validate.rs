@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::allow::{self, AllowList};
 use super::raw::{Item, Section};
-use super::{Config, Discovery, HotKeyMode, HotKeys, KindRules, Poll, RedisMetrics, caches, planned};
+use super::{Config, Discovery, HotKeyMode, HotKeys, KindRules, Poll, RedisMetrics, Shard, caches, planned};
 use crate::detect::settings::Timing;
 use crate::thresholds::{Threshold, Thresholds};
 
 /// Where to serve unless told otherwise.
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9736);
+
+const SHARD_FORM: &str = "NUMBER/COUNT such as 1/4, counted from 1";
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -42,10 +44,18 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
     let planned = planned::planned(section.get("planned"), |name| {
         replaced || caches.iter().any(|cache| cache.name.as_str() == name)
     });
-    // A key of the contract that nothing acts on yet: silence would be a promise.
-    section.refuse("shard", "is not supported in this release, leave it out");
+    let shard = section.get("shard").and_then(|item| shard(&item));
     section.finish();
+    let caches = caches.into_iter().filter(|cache| shard.is_none_or(|shard| shard.owns(&cache.name))).collect();
     Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, state_file, discovery, planned, caches }
+}
+
+fn shard(item: &Item<'_>) -> Option<Shard> {
+    let shard = Shard::parse(item.text(SHARD_FORM)?);
+    if shard.is_none() {
+        item.reject(format!("is no shard, expected {SHARD_FORM}"));
+    }
+    shard
 }
 
 fn listen(item: &Item<'_>) -> Option<SocketAddr> {

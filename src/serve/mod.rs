@@ -2,6 +2,7 @@
 
 mod api;
 mod exposition;
+mod guard;
 mod page;
 mod sd;
 
@@ -26,6 +27,9 @@ use crate::publish::Publisher;
 
 /// How long a client may take to send its request's head; closes idle connections, too.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest head of a request.
+const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// How long answers under way may take after the shutdown began.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(1500);
@@ -106,9 +110,13 @@ async fn with_common_headers(mut response: Response) -> Response {
 /// If the listener cannot be used.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let handle = axum_server::Handle::new();
-    let mut server =
-        axum_server::from_tcp(listener)?.http1_only().first_request_timeout(HEADER_READ_TIMEOUT).handle(handle.clone());
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    let mut server = axum_server::from_tcp(listener)?
+        .acceptor(guard::Guard::new())
+        .http1_only()
+        .first_request_timeout(HEADER_READ_TIMEOUT)
+        .handle(handle.clone());
+    let mut http = server.http_builder().http1();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
     let stop = async {
         shutdown.await;
         handle.graceful_shutdown(Some(DRAIN_DEADLINE));
