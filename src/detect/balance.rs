@@ -165,8 +165,35 @@ pub(crate) struct Excess {
 }
 
 impl Excess {
-    /// A part's share of everything gone.
+    /// A part's share of everything gone. Nothing takes more of the keys than there were: what is written during a
+    /// storm and evicted at once, thirty times over, says nothing about who took the keys that are missed.
     pub(crate) fn share(&self, part: f64) -> f64 {
-        if self.gone > 0.0 { part / self.gone } else { 0.0 }
+        let of = |count: f64| count.min(self.keys_before);
+        let gone = of(self.expired) + of(self.evicted) + of(self.removed);
+        if gone > 0.0 { of(part) / gone } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn churn_during_the_storm_does_not_hide_who_took_the_keys() {
+        // A common lifetime ended while junk was written and evicted thirty times over.
+        let balance = Balance {
+            seconds: 90.0,
+            expired: 1000.0,
+            evicted: 53_000.0,
+            keys_before: 1750.0,
+            keys_first: 1750.0,
+            keys_last: 1750.0,
+            ..Balance::default()
+        };
+        let excess = balance.excess(None);
+        assert_eq!(excess.share(excess.expired), 1000.0 / 2750.0);
+        assert_eq!(excess.share(excess.evicted), 1750.0 / 2750.0);
+        assert_eq!(excess.share(excess.removed), 0.0);
+        assert_eq!(Balance::default().excess(None).share(0.0), 0.0);
     }
 }
