@@ -260,6 +260,15 @@ impl CacheConfig {
             _ => &[],
         }
     }
+
+    /// The one master that its Sentinels are asked for, if there is one.
+    #[must_use]
+    pub fn watched_master(&self) -> Option<&str> {
+        match &self.source {
+            Source::Sentinel(SentinelSource { masters: Masters::Named(name), .. }) => Some(name),
+            _ => None,
+        }
+    }
 }
 
 impl Config {

@@ -100,7 +100,7 @@ pub(super) async fn run(shared: Arc<Shared>, Orders { mut plans, mut sets, moved
     let Ok(Some(set)) = sets.wait_for(Option::is_some).await.map(|set| set.clone()) else { return };
     let plan = Arc::clone(&plans.borrow_and_update());
     let mut ticks = ticks(&shared.clock, &plan);
-    let (nodes, standing, topology) = (Nodes::new(&set), BTreeMap::new(), TopologyWatch::default());
+    let (nodes, standing, topology) = (Nodes::new(&set), BTreeMap::new(), TopologyWatch::new(Arc::clone(&moved)));
     let mut cache = Cache { nodes, standing, moved, topology, plan, judge, tally, late: false, shared };
     cache.round().await;
     loop {
@@ -171,8 +171,9 @@ impl Cache {
             self.tally.poll_duration_seconds.observe(took.as_secs_f64());
         }
         let settings = &self.plan.settings;
-        let question = Question { cache: name.clone(), poll: self.plan.poll, master: None };
-        let topology = self.topology.follow(&self.shared, question, &[], &self.nodes, now, isolated);
+        let master = self.plan.cache.watched_master().map(Arc::from);
+        let question = Question { cache: name.clone(), poll: self.plan.poll, master };
+        let topology = self.topology.follow(&self.shared, question, &self.nodes, now, isolated);
         let round = Round { nodes: collected.observations, sentinel: sentinel_view(&topology) };
         let (verdict, episodes) = (self.judge)(settings, now, isolated, round);
         self.tally.count(now, settings.timing.time_scale, &episodes);

@@ -41,7 +41,7 @@ struct Node {
     snapshot: NodeSnapshot,
     /// Why it was down in the last round.
     down: Option<FailureReason>,
-    /// It was a Sentinel when it last answered.
+    /// It was a Sentinel when it last answered; until then, it is said to be one.
     sentinel: bool,
 }
 
@@ -84,6 +84,7 @@ impl Nodes {
                     Some(index) => before.swap_remove(index).reached_by(endpoint),
                     None => Node::new(endpoint),
                 };
+                node.sentinel |= *role == Some(Role::Sentinel);
                 let place = NodePlace { role: *role, shard: shard.clone(), id: id.clone() };
                 node.snapshot.place = (place != NodePlace::default()).then(|| Arc::new(place));
                 node
@@ -118,7 +119,7 @@ impl Nodes {
         Collected { observations, took: took.into_iter().flatten().collect(), cut_off }
     }
 
-    /// Those that turned out to be Sentinels.
+    /// Those that are said, or turned out, to be Sentinels.
     pub(super) fn sentinels(&self) -> impl Iterator<Item = &Endpoint> {
         self.watching().map(|node| node.link.endpoint())
     }

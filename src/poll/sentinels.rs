@@ -29,11 +29,11 @@ const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 
 /// The Sentinels of one cache.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sentinels {
     watched: BTreeMap<NodeName, Watched>,
     /// Signalled when one announces a change: whoever looks for nodes looks again at once.
-    pub(super) changed: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
 /// One of them.
@@ -72,6 +72,10 @@ impl Heard {
 }
 
 impl Sentinels {
+    pub(super) fn new(changed: Arc<Notify>) -> Self {
+        Self { watched: BTreeMap::new(), changed }
+    }
+
     /// Watches these Sentinels, the first sixteen by name, and no others.
     pub(super) fn follow(&mut self, shared: &Arc<Shared>, question: &Question, endpoints: Vec<Endpoint>) {
         let mut before = std::mem::take(&mut self.watched);

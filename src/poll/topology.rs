@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::cache::Shared;
 use super::round::Nodes;
 use super::sentinels::{Question, Sentinels};
-use crate::config::Endpoint;
 use crate::detect::verdict::SentinelView;
 use crate::events;
 use crate::model::{CacheName, NodeName};
@@ -18,22 +19,29 @@ use crate::topology::{Round, Topology, Watch};
 const ROUNDS_MISSED_MAX: u32 = 2;
 
 /// The topology of one cache, as its rounds go on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TopologyWatch {
     sentinels: Sentinels,
     question: Option<Question>,
     watch: Watch,
     latest: Arc<Topology>,
+    /// Told when it changes.
+    moved: Arc<Notify>,
 }
 
 impl TopologyWatch {
-    /// Takes in a round. `named`: Sentinels of the configuration; those among the nodes are watched as well.
-    /// While the exporter suspects its own network nothing is concluded.
+    /// `moved` is notified when the topology changes, and when a Sentinel announces it.
+    pub(super) fn new(moved: Arc<Notify>) -> Self {
+        let sentinels = Sentinels::new(Arc::clone(&moved));
+        Self { sentinels, question: None, watch: Watch::default(), latest: Arc::default(), moved }
+    }
+
+    /// Takes in a round; Sentinels among the nodes are watched. While the exporter suspects its own network nothing
+    /// is concluded.
     pub(super) fn follow(
         &mut self,
         shared: &Arc<Shared>,
         question: Question,
-        named: &[Endpoint],
         nodes: &Nodes,
         now: f64,
         isolated: bool,
@@ -41,11 +49,10 @@ impl TopologyWatch {
         let patience = ROUNDS_MISSED_MAX * question.poll.interval + question.poll.timeout;
         let cache = question.cache.clone();
         if self.question.as_ref() != Some(&question) {
-            self.sentinels = Sentinels::default();
+            self.sentinels = Sentinels::new(Arc::clone(&self.moved));
             self.question = Some(question.clone());
         }
-        let endpoints: Vec<Endpoint> = named.iter().cloned().chain(nodes.sentinels().cloned()).collect();
-        self.sentinels.follow(shared, &question, endpoints);
+        self.sentinels.follow(shared, &question, nodes.sentinels().cloned().collect());
         if !isolated {
             self.conclude(&cache, nodes, now, patience);
         }
@@ -58,11 +65,18 @@ impl TopologyWatch {
         let told: BTreeMap<&NodeName, SentinelReport> = nodes.told_by_sentinels().collect();
         for (sentinel, report) in reports.iter_mut().filter(|(_, report)| report.is_none()) {
             *report = told.get(sentinel).cloned();
+            let asked_for = self.question.as_ref().and_then(|question| question.master.as_ref());
+            if let (Some(report), Some(master)) = (report, asked_for) {
+                report.masters.retain(|told| told.name == *master);
+            }
         }
         let facts: Vec<_> = nodes.facts().collect();
         let round = Round { now, nodes: &facts, sentinels: &reports, events: &events };
         let topology = self.watch.observe(&round);
         announce(cache, &self.latest, &topology);
+        if leadership(&topology) != leadership(&self.latest) {
+            self.moved.notify_one();
+        }
         self.latest = Arc::new(topology);
     }
 }
@@ -72,6 +86,12 @@ pub(super) fn sentinel_view(topology: &Topology) -> Option<SentinelView> {
     let [master] = topology.masters.as_slice() else { return None };
     let address = (!master.disputed()).then(|| master.addresses.first().cloned()).flatten();
     Some(SentinelView { config_epoch: master.config_epoch?, master: address })
+}
+
+/// What another look for the nodes may depend on.
+fn leadership(topology: &Topology) -> (u64, &[NodeName], Vec<&[NodeName]>) {
+    let addresses = topology.masters.iter().map(|master| master.addresses.as_slice()).collect();
+    (topology.failovers_total, &topology.split_brain, addresses)
 }
 
 fn announce(cache: &CacheName, before: &Topology, now: &Topology) {

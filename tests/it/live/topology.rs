@@ -67,7 +67,13 @@ async fn short_stops_are_flaps_and_a_long_one_is_one_failover() {
     let nodes = replicated(2).await;
     let sentinels = Sentinel::group(3, &nodes[0], 2).await;
     let load = Load::start(nodes[0].port, Traffic { keys: Keys::Uniform(500), ..Traffic::default() });
-    let exporter = Exporter::serve(&config(&urls(&nodes, &sentinels), "interval: 500ms, timeout: 400ms", 5), &[]).await;
+    // So seldom that only what the Sentinels and the nodes say can make discovery look again.
+    let config = format!(
+        "poll: {{ interval: 500ms, timeout: 400ms }}\ndetection: {{ time_scale: 5 }}\ndiscovery: {{ refresh: 1h }}\n\
+         caches:\n  - name: main\n    sentinel: {{ sentinels: [{}], master: {MASTER} }}\n",
+        sentinels.iter().map(Sentinel::url).collect::<Vec<_>>().join(", ")
+    );
+    let exporter = Exporter::serve(&config, &[]).await;
     let up = [("cache", "main")];
     eventually("all Sentinels are heard", PATIENCE, async || {
         exporter.metrics().await.all("cache_storm_sentinel_up", &up).filter(|sample| sample.value == 1.0).count() == 3
@@ -103,6 +109,8 @@ async fn short_stops_are_flaps_and_a_long_one_is_one_failover() {
     sleep(Duration::from_secs(12)).await;
     nodes[leader].signal("STOP");
     shows(&exporter, "cache_storm_failovers_total", |total| total == before + 1.0).await;
+    let follows = async || discovered_role(&exporter, &nodes[leader].node()).await == "replica";
+    eventually("discovery follows though the old master is silent", PATIENCE, follows).await;
     eventually("failover_cascade", PATIENCE, async || {
         let named = [("cache", "main"), ("storm_type", "failover_cascade")];
         exporter.metrics().await.sample("cache_storm_active", &named) == Some(1.0)
@@ -124,6 +132,14 @@ async fn short_stops_are_flaps_and_a_long_one_is_one_failover() {
     let announced = [("cache", "main"), ("event", "switch_master")];
     assert!(metrics.sample("cache_storm_sentinel_events_total", &announced).unwrap() >= 1.0, "heard by subscription");
     assert_eq!(topology(&exporter).await["masters"][0]["name"], MASTER);
+}
+
+/// What `/sd` says of a node that does not answer: the word of discovery.
+async fn discovered_role(exporter: &Exporter, node: &str) -> String {
+    let (_, targets) = exporter.get("/sd").await;
+    let targets: serde_json::Value = serde_json::from_str(&targets).unwrap();
+    let group = targets.as_array().unwrap().iter().find(|group| group["targets"][0] == node).unwrap();
+    group["labels"]["__meta_cache_storm_role"].as_str().unwrap().to_owned()
 }
 
 /// Who leads now.
