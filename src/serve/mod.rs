@@ -71,6 +71,8 @@ pub fn router(state: ServeState) -> Router {
         .route(page::STYLE_PATH, get(page::style))
         .route(page::SCRIPT_PATH, get(page::script))
         .route(page::ICON_PATH, get(page::icon))
+        // Browsers ask for it beside every other path, /metrics for one, and complain of a 404.
+        .route("/favicon.ico", get(page::icon))
         .route("/metrics", get(exposition::metrics))
         .route("/scrape", get(exposition::scrape))
         .route("/sd", get(api::targets))

@@ -64,7 +64,11 @@ async fn with_a_state_file_a_killed_exporter_goes_on_with_the_same_episode() {
     let config = configuration(&nodes, Some(&path));
     let exporter = Exporter::serve(&config, &[]).await;
     storm(&exporter, &nodes).await;
-    eventually("the storm is in the file", Duration::from_secs(7), async || saved_episode(&path)["id"].is_u64()).await;
+    // All of it: the nodes may have joined in two rounds, and each change of severity is written.
+    eventually("the storm is in the file", Duration::from_secs(10), async || {
+        saved_episode(&path)["affected_nodes_max"] == nodes.len()
+    })
+    .await;
     let (onset, before) = (started(&exporter).await, episodes(&exporter).await);
     // Kills it with SIGKILL.
     drop(exporter);
