@@ -50,6 +50,9 @@ fn render_cache(text: &mut String, cache: &CacheReport, now: f64) {
     }
     text.push_str(&headline);
     text.push('\n');
+    if let Some(remark) = cache.topology.remark() {
+        writeln!(text, "  topology: {remark}").expect("writing to a string cannot fail");
+    }
     let rows: Vec<[String; 8]> = cache.nodes.iter().map(row).collect();
     push_aligned(text, &rows);
     for advice in &cache.recommendations {

@@ -66,7 +66,7 @@ pub struct ClusterReport {
 }
 
 impl TopologyReport {
-    pub(super) fn new(topology: &Topology) -> Self {
+    pub(crate) fn new(topology: &Topology) -> Self {
         let names = |nodes: &[crate::model::NodeName]| nodes.iter().map(ToString::to_string).collect();
         Self {
             failovers_total: topology.failovers_total,
@@ -79,6 +79,29 @@ impl TopologyReport {
             masters: topology.masters.iter().map(MasterReport::new).collect(),
             cluster: topology.cluster.map(ClusterReport::new),
         }
+    }
+
+    /// What somebody should know of it, in a line; `None` if all is as it should be.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let mut remarks = Vec::new();
+        if !self.split_brain.is_empty() {
+            remarks.push(format!("split brain: {} all claim to be the master", self.split_brain.join(", ")));
+        }
+        if !self.partition_suspected.is_empty() {
+            remarks.push(format!("network partition suspected at {}", self.partition_suspected.join(", ")));
+        }
+        for MasterReport { name, addresses, quorum_ok, .. } in &self.masters {
+            if *quorum_ok == Some(false) {
+                remarks.push(format!("Sentinels have no quorum for {name}"));
+            }
+            if addresses.len() > 1 {
+                remarks.push(format!("Sentinels disagree where {name} is: {}", addresses.join(", ")));
+            }
+        }
+        if self.failovers_last_hour > 0 {
+            remarks.push(format!("failovers in the last hour: {}", self.failovers_last_hour));
+        }
+        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 }
 
@@ -107,5 +130,34 @@ impl ClusterReport {
     fn new(cluster: ClusterInfo) -> Self {
         let ClusterInfo { state_ok, slots_ok, slots_pfail, slots_fail, known_nodes, size, current_epoch } = cluster;
         Self { state_ok, slots_ok, slots_pfail, slots_fail, known_nodes, masters: size, current_epoch }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_names_what_is_wrong_and_nothing_else() {
+        assert_eq!(TopologyReport::default().remark(), None);
+        let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+        let master = MasterReport {
+            name: "m".into(),
+            addresses: names(["a:1", "b:1"]),
+            quorum_ok: Some(false),
+            known_sentinels: None,
+            known_replicas: None,
+            config_epoch: None,
+            flags: Vec::new(),
+        };
+        let topology = TopologyReport {
+            split_brain: names(["a:1", "b:1"]),
+            masters: vec![master],
+            failovers_last_hour: 2,
+            ..TopologyReport::default()
+        };
+        let expected = "split brain: a:1, b:1 all claim to be the master; Sentinels have no quorum for m; Sentinels \
+                        disagree where m is: a:1, b:1; failovers in the last hour: 2";
+        assert_eq!(topology.remark().as_deref(), Some(expected));
     }
 }

@@ -13,6 +13,7 @@ use crate::model::{Indicator, Severity};
 use crate::publish::CacheSnapshot;
 use crate::publish::recent::{Recent, Totals};
 use crate::recommend;
+use crate::report::TopologyReport;
 
 /// A cache whose last round is older than this many seconds is said to be old.
 const ROUND_AGE_MAX: f64 = 60.0;
@@ -61,7 +62,7 @@ impl Section<'_> {
                     @if self.snapshot.planned { p.tag { "planned maintenance" } }
                     @for remark in remarks(verdict) { p.tag { (remark) } }
                 }
-                (self.old())
+                (self.notices())
                 (kind(verdict))
                 div.overview {
                     (self.facts())
@@ -105,18 +106,21 @@ impl Section<'_> {
                         }
                     }
                 }
-                (self.old())
+                (self.notices())
                 @if listed { (nodes::table(self)) }
             }
         }
     }
 
-    /// Says that rounds have stopped.
-    fn old(&self) -> Markup {
+    /// Says that rounds have stopped, and what is wrong with the topology.
+    fn notices(&self) -> Markup {
         let age = self.now - self.snapshot.time_unix;
         html! {
             @if age > ROUND_AGE_MAX {
                 p.notice.bad { "The last round of this cache closed " (Span(age)) " ago: what is said of it may be old." }
+            }
+            @if let Some(remark) = TopologyReport::new(&self.snapshot.topology).remark() {
+                p.notice { "Topology: " (remark) "." }
             }
         }
     }
