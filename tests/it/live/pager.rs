@@ -35,7 +35,7 @@ struct Storm {
     /// The notice; its escalation is called `…Escalated`.
     alert: &'static str,
     team: &'static str,
-    /// Nominal seconds, as the exporter has them by default.
+    /// Nominal seconds, as the exporter has them by default but for the failover.
     limit: f64,
     course: Course,
 }
@@ -59,13 +59,17 @@ const INVALIDATION: &str = "CacheStormMassInvalidation";
 const LAG: &str = "CacheStormReplicationLag";
 const PRESSURE: &str = "CacheStormMemoryPressure";
 
+/// A failover that Sentinel brings to its end is a storm for about a minute, as long as its limit by default: whether
+/// that escalates is chance. Its cache has half of it.
+const FAILOVER_LIMIT: f64 = 30.0;
+
 const STORMS: [Storm; 9] = [
     Storm { cache: "brief", alert: INVALIDATION, team: "backend-team", limit: 120.0, course: EndsInTime },
     Storm { cache: "planned", alert: INVALIDATION, team: "backend-team", limit: 120.0, course: Planned },
     Storm { cache: "flushed", alert: INVALIDATION, team: "backend-team", limit: 120.0, course: Lasts },
     Storm { cache: "cold", alert: COLD_START, team: "backend-team", limit: 300.0, course: Lasts },
     Storm { cache: "full", alert: PRESSURE, team: "incident-response", limit: 60.0, course: Lasts },
-    Storm { cache: "failed", alert: FAILOVER, team: "incident-response", limit: 60.0, course: Lasts },
+    Storm { cache: "failed", alert: FAILOVER, team: "incident-response", limit: FAILOVER_LIMIT, course: Lasts },
     Storm { cache: "expired", alert: EXPIRATION, team: "infrastructure-team", limit: 120.0, course: Lasts },
     Storm { cache: "stale", alert: LAG, team: "infrastructure-team", limit: 180.0, course: Lasts },
     Storm { cache: "hot", alert: HOT_KEY, team: "performance-team", limit: 180.0, course: Lasts },
@@ -154,7 +158,7 @@ impl Stage {
             + &listed("split", &halves.nodes[..2])
             + &listed("whole", &halves.nodes)
             + &listed("quiet", &quiet.nodes)
-            + &STORMS.iter().zip(&caches).map(|(storm, cache)| listed(storm.cache, &cache.nodes)).collect::<String>()
+            + &STORMS.iter().zip(&caches).map(|(storm, cache)| storm.entry(cache, speed)).collect::<String>()
             + "hotkeys: { mode: auto, allow_monitor: true }\n"
             + &format!("planned: [{{ cache: planned, start: {start}, duration: 1h, causes: [mass_invalidation] }}]\n");
         let (exporter, half) = (Exporter::serve(&all, &[]).await, Exporter::serve(&half, &[]).await);
@@ -236,6 +240,16 @@ async fn cache(alert: &str, speed: f64) -> Cache {
 }
 
 impl Storm {
+    /// Its cache in the configuration.
+    fn entry(&self, cache: &Cache, speed: f64) -> String {
+        let mut text = listed(self.cache, &cache.nodes);
+        if self.alert == FAILOVER {
+            let limit = self.limit / speed;
+            text += &format!("    thresholds: {{ escalate_after_seconds_failover_cascade: {limit} }}\n");
+        }
+        text
+    }
+
     /// Runs its course; what is told on the way.
     async fn run(&self, cache: &mut Cache, exporter: &Exporter, pager: &Pager, speed: f64) -> Vec<Told> {
         let impact = unix_now();
