@@ -1,4 +1,4 @@
-//! Real `redis-server` processes.
+//! Real servers: `redis-server`, or what `REDIS_SERVER` names (`REDIS_SERVER=valkey-server`).
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -121,7 +121,8 @@ impl Drop for Redis {
 
 fn spawn(port: u16, directory: &TempDir, options: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(directory.path().join("log")).unwrap();
-    Command::new("redis-server")
+    let program = program();
+    Command::new(&program)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(directory.path())
@@ -130,5 +131,10 @@ fn spawn(port: u16, directory: &TempDir, options: &[String]) -> Child {
         .stderr(log)
         .stdin(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("redis-server must be installed (`make test` does that): {error}"))
+        .unwrap_or_else(|error| panic!("{program} must be installed (`make test` installs redis-server): {error}"))
+}
+
+/// The server to test with.
+pub(crate) fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::redis::Redis;
+use super::redis::{self, Redis};
 use super::resp::{Client, Reply};
 use super::{eventually, free_port};
 
@@ -32,13 +32,14 @@ impl Sentinel {
         );
         let file = directory.path().join("sentinel.conf");
         std::fs::write(&file, config).unwrap();
-        let process = Command::new("redis-server")
+        let program = redis::program();
+        let process = Command::new(&program)
             .arg(&file)
             .arg("--sentinel")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("redis-server must be installed (`make test` does that): {error}"));
+            .unwrap_or_else(|error| panic!("{program} must be installed (`make test` installs redis-server): {error}"));
         let sentinel = Self { port, process, _directory: directory };
         eventually("a Sentinel answers", Duration::from_secs(10), async || {
             let Ok(mut client) = Client::connect(port).await else { return false };

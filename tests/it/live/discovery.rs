@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::harness::exporter::Exporter;
+use crate::harness::load::{Keys, Load, Traffic};
 use crate::harness::redis::Redis;
 use crate::harness::{eventually, free_port, throughout};
 
@@ -74,12 +75,19 @@ async fn role(exporter: &Exporter, node: &str) -> Vec<String> {
     metrics.all("cache_storm_node_info", &labels).map(|sample| sample.labels["role"].clone()).collect()
 }
 
+/// The cluster's own promotion, and the exporter's word of it at most this much later.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
+
 #[tokio::test]
 async fn a_cluster_is_found_by_one_live_seed_and_followed() {
     let mut nodes = cluster().await;
+    // Each serves its third of the lookups and turns the others away; the replica of the first all of them, until it
+    // is promoted.
+    let traffic = Traffic { keys: Keys::Uniform(1_500), ..Traffic::default() };
+    let _loads: Vec<Load> = nodes[..4].iter().map(|node| Load::start(node.redis.port, traffic.clone())).collect();
     let seeds = [free_port(), free_port(), nodes[1].redis.port].map(|port| format!("redis://127.0.0.1:{port}"));
     let config = format!(
-        "poll: {{ interval: 500ms }}\ndiscovery: {{ refresh: 2s }}\ncaches:\n  - {{ name: main, cluster: {{ seeds: [{}] }} }}\n",
+        "poll: {{ interval: 500ms }}\ndetection: {{ time_scale: 5 }}\ndiscovery: {{ refresh: 2s }}\ncaches:\n  - {{ name: main, cluster: {{ seeds: [{}] }} }}\n",
         seeds.join(", ")
     );
     let exporter = Exporter::serve(&config, &[]).await;
@@ -96,14 +104,26 @@ async fn a_cluster_is_found_by_one_live_seed_and_followed() {
     assert_eq!(metrics.sample("cache_storm_discovery_up", &main), Some(1.0));
     assert_eq!(metrics.sample("cache_storm_discovery_nodes", &main), Some(6.0));
 
+    let failed = nodes[0].redis.node();
+    eventually("the first master has a usual hit ratio", SOON, async || {
+        exporter.metrics().await.node("cache_storm_hit_ratio_baseline", &failed).is_some()
+    })
+    .await;
+    assert_eq!(exporter.severity().await, 0);
     nodes[0].redis.kill();
     let heir = nodes[3].redis.node();
     let promoted = async || nodes[3].redis.run(&["INFO", "replication"]).await.text().contains("role:master");
     eventually("the cluster promotes the replica", SOON, promoted).await;
-    eventually("the exporter follows", Duration::from_secs(5), async || role(&exporter, &heir).await == ["master"])
-        .await;
-    let failed = nodes[0].redis.node();
-    assert_eq!(exporter.metrics().await.node("cache_storm_node_up", &failed), Some(0.0), "listed, and down");
+    // Only that: no trace of the role it had.
+    eventually("the exporter follows", FOLLOWED_WITHIN, async || role(&exporter, &heir).await == ["master"]).await;
+    eventually("the storm is one of a failover", SOON, async || {
+        let leads = [("cache", "main"), ("storm_type", "failover_cascade")];
+        exporter.metrics().await.sample("cache_storm_active", &leads) == Some(1.0)
+    })
+    .await;
+    let metrics = exporter.metrics().await;
+    assert_eq!(metrics.node("cache_storm_node_up", &failed), Some(0.0), "listed, and down");
+    assert_eq!(metrics.sample("cache_storm_failovers_total", &main), Some(1.0));
 
     let fresh = Node::start().await;
     nodes[1].meet(&fresh).await;

@@ -236,10 +236,12 @@ async fn the_lag_of_a_stalled_replica_is_the_truth_and_a_storm_only_where_it_is_
 
     let stalled = unix_now();
     proxies.iter().for_each(Proxy::stall);
-    let (start, mut warned) = (Instant::now(), false);
+    // How far behind each was in truth when the alert's condition, and then the indicator, first held.
+    let (mut warned, mut indicated_at) = ([None; 2], [None; 2]);
+    let start = Instant::now();
     while start.elapsed() < Duration::from_secs(22) {
         let metrics = exporter.metrics().await;
-        for (name, replica) in [("read", &nodes[1]), ("idle", &nodes[2])] {
+        for (index, (name, replica)) in [("read", &nodes[1]), ("idle", &nodes[2])].into_iter().enumerate() {
             let of = |metric: &str| metrics.sample(metric, &[("cache", name)]).unwrap();
             let round = of("cache_storm_last_round_timestamp_seconds");
             let node = [("cache", name), ("cache_node", &*replica.node())];
@@ -249,13 +251,27 @@ async fn the_lag_of_a_stalled_replica_is_the_truth_and_a_storm_only_where_it_is_
             let bytes = metrics.sample("cache_storm_replication_lag_bytes", &node).unwrap();
             assert!(truth < 2.0 || bytes > 10_000.0, "{name}: {bytes} bytes after {truth} s");
             let indicator = [node[0], node[1], ("indicator", "replication_lag")];
-            let indicated = metrics.sample("cache_storm_indicator", &indicator).unwrap() == 1.0;
-            assert!(!indicated || truth >= 13.0, "{name}: too early, {truth} s");
-            warned |= lag >= 5.0;
+            let warning = [node[0], ("threshold", "replication_lag_warning_seconds")];
+            let warning = metrics.sample("cache_storm_threshold", &warning).unwrap();
+            // As CacheReplicationLagWarning asks.
+            if lag >= warning {
+                warned[index].get_or_insert(truth);
+            }
+            if metrics.sample("cache_storm_indicator", &indicator).unwrap() == 1.0 {
+                indicated_at[index].get_or_insert(truth);
+            }
         }
         sleep(Duration::from_millis(300)).await;
     }
-    assert!(warned);
+    // A second of error and the next poll, for the indicator two; with reads and without.
+    for (seen, from, until) in [(warned, 4.0, 7.0), (indicated_at, 14.0, 18.0)] {
+        for truth in seen {
+            assert!(
+                truth.is_some_and(|truth| (from..=until).contains(&truth)),
+                "{seen:?}, not within {from}–{until} s"
+            );
+        }
+    }
     let indicated = |metrics: &Metrics, replica: &Redis| {
         let labels = [("cache_node", &*replica.node()), ("indicator", "replication_lag")];
         metrics.sample("cache_storm_indicator", &labels) == Some(1.0)
