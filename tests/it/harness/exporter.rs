@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::metrics::Metrics;
 use super::redis::Redis;
-use super::{eventually, free_port};
+use super::{eventually, free_port, unix_now};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_cache-storm-exporter");
 
@@ -98,6 +98,17 @@ impl Exporter {
         let report: serde_json::Value = serde_json::from_str(&body).unwrap();
         let nodes = report["caches"].as_array().unwrap().iter().flat_map(|cache| cache["nodes"].as_array().unwrap());
         nodes.clone().find(|entry| entry["node"] == node).unwrap_or_else(|| panic!("no {node} in {body}")).clone()
+    }
+
+    /// Waits until the node's newest poll is this much later than now: what was before it has left a window of that
+    /// length.
+    pub(crate) async fn polled_for(&self, node: &str, span: Duration) {
+        let until = unix_now() + span.as_secs_f64();
+        eventually(&format!("a poll of {node} {span:?} from now"), 3 * span + Duration::from_secs(10), async || {
+            let newest = self.metrics().await.node("cache_storm_node_last_poll_timestamp_seconds", node);
+            newest.is_some_and(|newest| newest >= until)
+        })
+        .await;
     }
 
     /// Writes another configuration in place of the first.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use crate::harness::exporter::{Exporter, config};
 use crate::harness::load::{Load, Traffic};
 use crate::harness::redis::Redis;
@@ -18,7 +16,7 @@ async fn no_limit_no_traffic_and_no_reads_are_absent_not_zero() {
     let nodes = [master, idle, replica];
     let [master, idle, replica] = &nodes;
     let mut exporter = Exporter::serve(&config(&nodes, "interval: 500ms, timeout: 400ms", "time_scale: 10"), &[]).await;
-    sleep(Duration::from_secs(6)).await;
+    exporter.polled_for(&master.node(), Duration::from_secs(6)).await;
 
     let metrics = exporter.metrics().await;
     assert!(metrics.node("cache_storm_hit_ratio", &master.node()).unwrap() > 0.9);

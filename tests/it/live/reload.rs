@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use crate::harness::exporter::{Exporter, config};
 use crate::harness::load::{Load, Traffic};
 use crate::harness::redis::Redis;
@@ -18,7 +16,7 @@ async fn a_reload_keeps_what_did_not_change_and_refuses_what_is_wrong() {
     nodes[0].fill(5_000).await;
     let _load = Load::start(nodes[0].port, Traffic::default());
     let exporter = Exporter::serve(&config(&nodes, POLL, "time_scale: 10"), &[]).await;
-    sleep(Duration::from_secs(4)).await;
+    exporter.polled_for(&nodes[0].node(), Duration::from_secs(4)).await;
     let leaving = nodes.pop().unwrap();
     let connection = connection_id(&nodes[0]).await;
     let kept = nodes[0].node();

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use crate::harness::exporter::{Exporter, config};
 use crate::harness::load::{Keys, Load, Traffic};
 use crate::harness::redis::Redis;
@@ -18,8 +16,7 @@ async fn a_dead_node_is_down_as_refused_and_dead_nodes_are_a_storm() {
     let loads = loads(&nodes, &Traffic::default()).await;
     let interval = Duration::from_secs(1);
     let exporter = Exporter::serve(&config(&nodes, "interval: 1s, timeout: 800ms", ""), &[]).await;
-    sleep(Duration::from_secs(8)).await;
-    assert_eq!(exporter.severity().await, 0);
+    calm(&exporter, Duration::from_secs(8)).await;
 
     nodes[0].kill();
     let dead = nodes[0].node();
@@ -62,8 +59,8 @@ async fn a_flush_under_uniform_lookups_is_critical_and_over_after_a_reload_of_th
     let announced = eventually("severity 3", Duration::from_secs(6), async || exporter.severity().await == 3).await;
     let report = exporter.node_report(&nodes[0].node()).await;
     assert!(!report["indicators"].as_array().unwrap().is_empty(), "after {announced:?}: {report}");
-    sleep(Duration::from_secs(4)).await;
-    assert_eq!(exporter.severity().await, 3, "200,000 keys do not come back by themselves in seconds");
+    let lasts = async || exporter.severity().await == 3;
+    throughout("200,000 keys do not come back by themselves in seconds", Duration::from_secs(4), lasts).await;
 
     for node in &nodes {
         node.fill(keys).await;
