@@ -2,6 +2,7 @@
 //! Everything that is started here ends with the value that started it.
 
 pub(crate) mod browser;
+pub(crate) mod certificates;
 pub(crate) mod exporter;
 pub(crate) mod load;
 pub(crate) mod metrics;

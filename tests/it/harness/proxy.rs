@@ -1,6 +1,7 @@
-//! A TCP proxy that can stop forwarding while every connection stays open.
+//! A TCP proxy that can stop forwarding while every connection stays open, and remembers what clients said.
 
 use std::io;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -13,17 +14,31 @@ use tokio::task::JoinSet;
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     stalled: watch::Sender<bool>,
+    heard: Heard,
     _tasks: JoinSet<()>,
 }
 
+/// What all clients sent, connection by connection only where there was one.
+type Heard = Arc<Mutex<Vec<u8>>>;
+
 impl Proxy {
     pub(crate) async fn start(target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1", target).await
+    }
+
+    /// One that listens at another of this machine's addresses.
+    pub(crate) async fn start_at(address: &str, target: u16) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stalled, state) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, state));
-        Self { port, stalled, _tasks: tasks }
+        let (heard, mut tasks) = (Heard::default(), JoinSet::new());
+        tasks.spawn(accept(listener, target, state, Arc::clone(&heard)));
+        Self { port, stalled, heard, _tasks: tasks }
+    }
+
+    /// What clients have sent so far.
+    pub(crate) fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
     }
 
     /// From now on nothing passes, in either direction.
@@ -37,17 +52,22 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: u16, stalled: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, target: u16, stalled: watch::Receiver<bool>, heard: Heard) {
     let mut copies = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         let Ok(far) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
         let (near, far) = (near.into_split(), far.into_split());
-        copies.spawn(copy(near.0, far.1, stalled.clone()));
-        copies.spawn(copy(far.0, near.1, stalled.clone()));
+        copies.spawn(copy(near.0, far.1, stalled.clone(), Some(Arc::clone(&heard))));
+        copies.spawn(copy(far.0, near.1, stalled.clone(), None));
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut stalled: watch::Receiver<bool>) -> io::Result<()> {
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut stalled: watch::Receiver<bool>,
+    heard: Option<Heard>,
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
@@ -56,6 +76,9 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut stalled: watc
         }
         if read == 0 {
             return to.shutdown().await;
+        }
+        if let Some(heard) = &heard {
+            heard.lock().unwrap().extend(&buffer[..read]);
         }
         to.write_all(&buffer[..read]).await?;
     }

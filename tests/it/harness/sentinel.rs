@@ -1,5 +1,6 @@
 //! Real Sentinels.
 
+use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,19 +16,40 @@ pub(crate) const MASTER: &str = "m";
 /// A Sentinel that calls a server down after 1.5 s; killed when dropped.
 pub(crate) struct Sentinel {
     pub(crate) port: u16,
+    password: Option<&'static str>,
     process: Child,
     _directory: TempDir,
+}
+
+/// What stands in a Sentinel's file beside its port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// Its master: host and port.
+    pub(crate) master: (&'a str, u16),
+    pub(crate) quorum: usize,
+    /// What its own clients need.
+    pub(crate) password: Option<&'static str>,
+    /// Lines before the one that names the master, and after it.
+    pub(crate) further: [&'a str; 2],
 }
 
 impl Sentinel {
     /// Starts one that watches `master`, and tells the others that it is reached at `announced`, if that is given.
     pub(crate) async fn start(port: u16, master: u16, quorum: usize, announced: Option<u16>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
         let announced = announced
             .map_or(String::new(), |port| format!("sentinel announce-ip 127.0.0.1\nsentinel announce-port {port}\n"));
+        let setup = Setup { master: ("127.0.0.1", master), quorum, password: None, further: [&announced, ""] };
+        Self::set_up(port, setup).await
+    }
+
+    pub(crate) async fn set_up(port: u16, setup: Setup<'_>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let Setup { master: (host, master), quorum, password, further: [before, after] } = setup;
+        let password_line = password.map(|password| format!("requirepass {password}\n")).unwrap_or_default();
         let config = format!(
-            "port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {}\n{announced}sentinel monitor {MASTER} 127.0.0.1 \
-             {master} {quorum}\nsentinel down-after-milliseconds {MASTER} 1500\nsentinel failover-timeout {MASTER} 6000\n",
+            "port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {}\n{password_line}{before}\
+             sentinel monitor {MASTER} {host} {master} {quorum}\nsentinel down-after-milliseconds {MASTER} 1500\n\
+             sentinel failover-timeout {MASTER} 6000\n{after}",
             directory.path().display()
         );
         let file = directory.path().join("sentinel.conf");
@@ -40,9 +62,9 @@ impl Sentinel {
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{program} must be installed (`make test` installs redis-server): {error}"));
-        let sentinel = Self { port, process, _directory: directory };
+        let sentinel = Self { port, password, process, _directory: directory };
         eventually("a Sentinel answers", Duration::from_secs(10), async || {
-            let Ok(mut client) = Client::connect(port).await else { return false };
+            let Ok(mut client) = sentinel.client().await else { return false };
             matches!(client.call(&["PING"]).await, Ok(Reply::Status(_)))
         })
         .await;
@@ -82,9 +104,17 @@ impl Sentinel {
 
     /// Runs a command that must succeed.
     pub(crate) async fn run(&self, command: &[&str]) -> Reply {
-        let reply = Client::connect(self.port).await.unwrap().call(command).await.unwrap();
+        let reply = self.client().await.unwrap().call(command).await.unwrap();
         assert!(!matches!(reply, Reply::Error(_)), "{command:?}: {reply:?}");
         reply
+    }
+
+    async fn client(&self) -> io::Result<Client> {
+        let mut client = Client::connect(self.port).await?;
+        if let Some(password) = self.password {
+            client.call(&["AUTH", password]).await?;
+        }
+        Ok(client)
     }
 }
 

@@ -110,8 +110,10 @@ async fn a_cluster_is_found_by_one_live_seed_and_followed() {
     })
     .await;
     assert_eq!(exporter.severity().await, 0);
-    nodes[0].redis.kill();
     let heir = nodes[3].redis.node();
+    let [role_before, shard] = target(&exporter, &heir).await;
+    assert_eq!((role_before.as_str(), &shard), ("replica", &target(&exporter, &failed).await[1]));
+    nodes[0].redis.kill();
     let promoted = async || nodes[3].redis.run(&["INFO", "replication"]).await.text().contains("role:master");
     eventually("the cluster promotes the replica", SOON, promoted).await;
     // Only that: no trace of the role it had.
@@ -145,11 +147,16 @@ async fn a_cluster_is_found_by_one_live_seed_and_followed() {
     })
     .await;
     assert_eq!(exporter.metrics().await.sample("cache_storm_discovery_nodes", &main), Some(6.0));
+    let [role, after] = target(&exporter, &heir).await;
+    assert_eq!((role.as_str(), after), ("master", shard), "the shard keeps its name");
+}
+
+/// Role and shard of a node, as `/sd` says them.
+async fn target(exporter: &Exporter, node: &str) -> [String; 2] {
     let (_, targets) = exporter.get("/sd").await;
     let targets: serde_json::Value = serde_json::from_str(&targets).unwrap();
-    let heirs = targets.as_array().unwrap().iter().find(|group| group["targets"][0] == heir.as_str()).unwrap();
-    assert_eq!(heirs["labels"]["__meta_cache_storm_role"], "master");
-    assert_eq!(heirs["labels"]["__meta_cache_storm_shard"], nodes[0].id.as_str(), "the shard keeps its name");
+    let group = targets.as_array().unwrap().iter().find(|group| group["targets"][0] == node).unwrap();
+    ["role", "shard"].map(|name| group["labels"][format!("__meta_cache_storm_{name}")].as_str().unwrap().to_owned())
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod dashboards;
 mod demo;
 mod discovery;
+mod encrypted;
 mod faults;
 mod hang;
 mod hotkeys;

@@ -1,11 +1,16 @@
 //! A password is seen by the server it belongs to and by nobody else.
 
 use std::io::Write;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
 use crate::harness::exporter::{Exporter, run};
+use crate::harness::proxy::Proxy;
 use crate::harness::redis::Redis;
+use crate::harness::resp::Reply;
+use crate::harness::sentinel::{MASTER, Sentinel, Setup};
+use crate::harness::{eventually, free_port};
 use crate::readme::acl_line;
 
 /// Both hold characters that a URL must escape; the needles below stand before those.
@@ -66,6 +71,75 @@ async fn a_refused_configuration_does_not_quote_the_password() {
             assert_ne!(outcome.code, Some(0), "{}", outcome.output);
             assert_clean("error", &outcome.output);
         }
+    }
+}
+
+/// By what it calls itself we know our own connections from those of the Sentinels.
+const OURS: &str = "cache-storm-exporter";
+
+/// One that stands outside of what is allowed below.
+const ELSEWHERE: &str = "127.0.0.3";
+
+#[tokio::test]
+async fn sentinels_hear_their_own_password_and_strangers_none() {
+    const NODES: &str = "for-nodes-only";
+    const SENTINELS: &str = "for-sentinels-only";
+    let needs = ["--requirepass", NODES, "--masterauth", NODES];
+    let master = Redis::start(&needs).await;
+    // A replica, and a second Sentinel, that say they are elsewhere; the Sentinels reach them there.
+    let replica = Redis::start(&needs).await;
+    let stranger = Proxy::start_at(ELSEWHERE, replica.port).await;
+    for words in [
+        ["CONFIG", "SET", "replica-announce-ip", ELSEWHERE],
+        ["CONFIG", "SET", "replica-announce-port", &stranger.port.to_string()],
+    ] {
+        authenticated(&replica, NODES, &words).await;
+    }
+    authenticated(&replica, NODES, &["REPLICAOF", "127.0.0.1", &master.port.to_string()]).await;
+    let ports = [free_port(), free_port()];
+    let (near, far) = (Proxy::start(ports[0]).await, Proxy::start_at(ELSEWHERE, ports[1]).await);
+    let mut sentinels = Vec::new();
+    for (port, (host, announced)) in ports.into_iter().zip([("127.0.0.1", near.port), (ELSEWHERE, far.port)]) {
+        let before = format!(
+            "sentinel sentinel-pass {SENTINELS}\nsentinel announce-ip {host}\nsentinel announce-port {announced}\n"
+        );
+        let after = format!("sentinel auth-pass {MASTER} {NODES}\n");
+        let master = ("127.0.0.1", master.port);
+        let setup = Setup { master, quorum: 1, password: Some(SENTINELS), further: [&before, &after] };
+        sentinels.push(Sentinel::set_up(port, setup).await);
+    }
+    for sentinel in &sentinels {
+        sentinel.knows(1, 1).await;
+    }
+
+    let config = format!(
+        "poll: {{ interval: 500ms }}\ndiscovery: {{ refresh: 1s, allow: [127.0.0.1] }}\ncaches:\n  - {{ name: main, \
+         sentinel: {{ sentinels: ['redis://127.0.0.1:{}'], master: {MASTER}, password_env: OF_SENTINELS }}, \
+         password_env: OF_NODES }}\n",
+        near.port
+    );
+    let exporter = Exporter::serve(&config, &[("OF_SENTINELS", SENTINELS), ("OF_NODES", NODES)]).await;
+    eventually("the strangers are refused, look after look", Duration::from_secs(30), async || {
+        let metrics = exporter.metrics().await;
+        metrics.sample("cache_storm_discovery_rejected_total", &[("cache", "main"), ("reason", "not_allowed")])
+            >= Some(6.0)
+            && metrics.node("cache_storm_node_up", &master.node()) == Some(1.0)
+            && metrics.sample("cache_storm_sentinel_quorum_ok", &[("cache", "main")]) == Some(1.0)
+    })
+    .await;
+    let heard = near.heard();
+    assert!(heard.contains(OURS) && heard.contains(SENTINELS) && !heard.contains(NODES), "a Sentinel has its own");
+    for (who, proxy) in [("replica", &stranger), ("Sentinel", &far)] {
+        let heard = proxy.heard();
+        assert!(heard.contains("PING"), "the Sentinels go there: {who}");
+        assert!(!heard.contains(OURS), "we do not: {who}");
+    }
+}
+
+async fn authenticated(redis: &Redis, password: &str, command: &[&str]) {
+    let mut client = redis.client().await;
+    for words in [&["AUTH", password][..], command] {
+        assert_eq!(client.call(words).await.unwrap(), Reply::Status("OK".to_owned()), "{}", words[0]);
     }
 }
 

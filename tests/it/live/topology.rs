@@ -35,7 +35,7 @@ async fn replicated(replicas: usize) -> Vec<Redis> {
     nodes
 }
 
-async fn in_sync(replicas: &[Redis]) {
+pub(super) async fn in_sync(replicas: &[Redis]) {
     for replica in replicas {
         eventually("the replica is in sync", PATIENCE, async || {
             replica.run(&["INFO", "replication"]).await.text().contains("master_link_status:up")
