@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo run stack dashboards test test-rules test-newer lint bench bench-monitor month lab lab-smoke pager pictures audit fuzz
+.PHONY: help compare demo run stack dashboards test test-rules test-newer lint bench bench-monitor month lab lab-smoke pager pictures audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,10 @@ test-newer: ## the same by other versions: PROMTOOL=path AMTOOL=path; AMLINT=pat
 	$(AMTOOL) check-config deploy/alertmanager/alertmanager.yml
 	$(if $(AMLINT),$(AMLINT) check --strict --rules 'alerts/*.yml' deploy/alertmanager/alertmanager.yml)
 	$(if $(AMLINT),$(AMLINT) test deploy/alertmanager/alertmanager.yml deploy/alertmanager/routing_test.yml --fail-under 100)
+
+compare: ## every series of /scrape beside redis_exporter's, on real servers: PEER=path of it; SERVER=path of another redis-server
+	tests/install-tools.sh
+	PEER=$(PEER) $(if $(SERVER),REDIS_SERVER=$(SERVER)) cargo test --locked --test it -- --ignored --exact --nocapture dropin::peer::side_by_side
 
 lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo fmt --check

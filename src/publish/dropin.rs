@@ -48,7 +48,7 @@ impl ServerView<'_> {
 pub enum Source {
     /// One field of `INFO`; absent where it is not sent, or sent as a negative number ("not supported").
     Field(&'static str),
-    /// The same, times a factor that leads to the base unit.
+    /// The same, in so many to the base unit. Divided: a product with 1e-6 is not the nearest number.
     Scaled(&'static str, f64),
     /// 1 if the field's text is this word, 0 for any other; absent where it is not sent.
     Word(&'static str, &'static str),
@@ -70,7 +70,7 @@ impl DropInRow {
     pub fn read(&self, server: &ServerView<'_>, out: &mut Sink<'_>) {
         match self.source {
             Source::Field(field) => out.number(server.number(field)),
-            Source::Scaled(field, factor) => out.number(server.number(field).map(|value| value * factor)),
+            Source::Scaled(field, per) => out.number(server.number(field).map(|value| value / per)),
             Source::Word(field, word) => {
                 out.number(server.info.text(field).map(|text| f64::from(u8::from(text == word))));
             }
@@ -240,8 +240,8 @@ fn instance_info(server: &ServerView<'_>, out: &mut Sink<'_>) {
     );
 }
 
-/// A part of every database that holds keys, times `unit`.
-fn databases(server: &ServerView<'_>, part: &str, unit: f64, out: &mut Sink<'_>) {
+/// A part of every database that holds keys, `per` of it to the base unit.
+fn databases(server: &ServerView<'_>, part: &str, per: f64, out: &mut Sink<'_>) {
     let mut databases: Vec<(u32, Parts<'_>)> =
         server.info.databases().filter(|(_, parts)| parts.counter("keys").is_some_and(|keys| keys > 0)).collect();
     databases.sort_by_key(|(number, _)| *number);
@@ -253,7 +253,7 @@ fn databases(server: &ServerView<'_>, part: &str, unit: f64, out: &mut Sink<'_>)
     }
     for (number, parts) in databases.into_iter().take(server.databases_max) {
         if let Some(value) = parts.counter(part) {
-            out.labelled(&[&format!("db{number}")], value as f64 * unit);
+            out.labelled(&[&format!("db{number}")], value as f64 / per);
         }
     }
 }

@@ -3,8 +3,10 @@
 //!
 //! `tests/fixtures/dropin/SERVER.txt` lists what redis_exporter 1.86.0 shows of such a server: name, type, labels.
 
+mod community;
+mod peer;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -17,6 +19,7 @@ use crate::harness::exporter::Exporter;
 use crate::harness::free_port;
 use crate::harness::metrics::Metrics;
 use crate::harness::redis::Redis;
+use crate::harness::sentinel::Sentinel;
 
 const COMPATIBILITY: &str = include_str!("../../docs/compatibility.md");
 
@@ -102,15 +105,21 @@ fn expected(server: &str) -> BTreeMap<String, Shape> {
     families
 }
 
+/// Families of a scrape and their types.
+fn kinds(metrics: &Metrics) -> BTreeMap<String, String> {
+    let lines = metrics.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    lines.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+}
+
 /// What a scrape shows. A label that no series has a value for cannot be seen.
 fn shown(metrics: &Metrics) -> BTreeMap<String, Shape> {
-    let types = metrics.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    types
+    kinds(metrics)
+        .into_iter()
         .map(|(name, kind)| {
             let names = ["", "_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}"));
             let labels = names.iter().flat_map(|name| metrics.all(name, &[])).flat_map(|sample| sample.labels.keys());
             let labels = labels.filter(|label| !["le", "quantile"].contains(&label.as_str())).cloned().collect();
-            (name.to_owned(), (kind.to_owned(), labels))
+            (name, (kind, labels))
         })
         .collect()
 }
@@ -133,70 +142,69 @@ fn faults(server: &str, metrics: &Metrics) -> Vec<String> {
     faults
 }
 
-struct Sentinel(Child);
-
-impl Sentinel {
-    fn start(directory: &std::path::Path, port: u16, master: u16) -> Self {
-        let file = directory.join("sentinel.conf");
-        let text = format!("port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 1\n");
-        std::fs::write(&file, text).unwrap();
-        let mut server = Command::new("redis-server");
-        server.arg(&file).arg("--sentinel").current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null());
-        Self(server.spawn().expect("redis-server is needed: make test installs it"))
-    }
+/// One server of each kind, each with something to tell.
+struct Servers {
+    master: Redis,
+    replica: Redis,
+    cluster: Redis,
+    append_only: Redis,
+    sentinel: Sentinel,
 }
 
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+impl Servers {
+    async fn start() -> Self {
+        let master = Redis::start(&["--maxmemory", "50mb"]).await;
+        let replica = Redis::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
+        let cluster = Redis::start(&["--cluster-enabled", "yes"]).await;
+        let append_only = Redis::start(&["--appendonly", "yes", "--slowlog-log-slower-than", "0"]).await;
+        cluster.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+        append_only.run(&["CONFIG", "SET", "latency-monitor-threshold", "1"]).await;
+        append_only.run(&["EVAL", "local t for i = 1, 4e6 do t = i end", "0"]).await;
+        // The last is an error on every server; the cluster, which is down for a moment more, has others.
+        for node in [&master, &append_only, &cluster] {
+            let mut client = node.client().await;
+            for command in [&["SET", "k", "v", "EX", "1000"][..], &["GET", "k"], &["LPUSH", "k", "v"]] {
+                client.call(command).await.unwrap();
+            }
+        }
+        let sentinel = Sentinel::start(free_port(), master.port, 1, None).await;
+        Self { master, replica, cluster, append_only, sentinel }
+    }
+
+    /// What each is, and its address.
+    fn nodes(&self) -> [(&'static str, String); 5] {
+        [
+            ("master", self.master.node()),
+            ("replica", self.replica.node()),
+            ("cluster", self.cluster.node()),
+            ("append_only", self.append_only.node()),
+            ("sentinel", self.sentinel.node()),
+        ]
+    }
+
+    /// A configuration with one cache `main` of all of them.
+    fn config(&self) -> String {
+        let urls = self.nodes().map(|(_, node)| format!("redis://{node}"));
+        format!("poll: {{ interval: 500ms }}\ncaches:\n  - name: main\n    nodes: [{}]\n", urls.join(", "))
     }
 }
 
 #[tokio::test]
 async fn a_scrape_has_what_the_dashboards_know() {
-    let master = Redis::start(&["--maxmemory", "50mb"]).await;
-    let port = master.port.to_string();
-    let replica = Redis::start(&["--replicaof", "127.0.0.1", &port]).await;
-    let cluster = Redis::start(&["--cluster-enabled", "yes"]).await;
-    let append = Redis::start(&["--appendonly", "yes", "--slowlog-log-slower-than", "0"]).await;
-    cluster.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-    append.run(&["CONFIG", "SET", "latency-monitor-threshold", "1"]).await;
-    append.run(&["EVAL", "local t for i = 1, 4e6 do t = i end", "0"]).await;
-    // The last is an error on every server; the cluster, which is down for a moment more, has others.
-    for node in [&master, &append, &cluster] {
-        let mut client = node.client().await;
-        for command in [&["SET", "k", "v", "EX", "1000"][..], &["GET", "k"], &["LPUSH", "k", "v"]] {
-            client.call(command).await.unwrap();
-        }
-    }
-    let (directory, sentinel_port) = (tempfile::tempdir().unwrap(), free_port());
-    let _sentinel = Sentinel::start(directory.path(), sentinel_port, master.port);
-    let sentinel = format!("127.0.0.1:{sentinel_port}");
-    let urls: Vec<String> = [&master, &replica, &cluster, &append].map(Redis::url).into();
-    let config = format!(
-        "poll: {{ interval: 500ms }}\ncaches:\n  - name: main\n    nodes: [{}, redis://{sentinel}]\n",
-        urls.join(", ")
-    );
-    let exporter = Exporter::serve(&config, &[]).await;
+    let servers = Servers::start().await;
+    let exporter = Exporter::serve(&servers.config(), &[]).await;
     let scrape = async |node: &str| {
         let (status, body) = exporter.get(&format!("/scrape?target=redis://{node}")).await;
         assert_eq!(status, 200, "{node}: {body}");
         Metrics::parse(body)
     };
-    let nodes = [
-        ("redis-7.0.15_master", master.node()),
-        ("redis-7.0.15_replica", replica.node()),
-        ("redis-7.0.15_cluster", cluster.node()),
-        ("redis-7.0.15_append_only", append.node()),
-        ("redis-7.0.15_sentinel", sentinel),
-    ];
-    for (server, node) in nodes {
+    for (role, node) in servers.nodes() {
+        let server = format!("redis-7.0.15_{role}");
         // The first scrape says that somebody reads; what `INFO` lacks is there from the next poll on. A Sentinel
         // finds a master's replicas at its own pace.
         let begun = Instant::now();
         loop {
-            let faults = faults(server, &scrape(&node).await);
+            let faults = faults(&server, &scrape(&node).await);
             if faults.is_empty() {
                 break;
             }
@@ -206,17 +214,18 @@ async fn a_scrape_has_what_the_dashboards_know() {
     }
 
     // Values are the server's own, in base units.
-    let metrics = scrape(&master.node()).await;
+    let metrics = scrape(&servers.master.node()).await;
     assert_eq!(metrics.sample("redis_memory_max_bytes", &[]), Some(50.0 * 1024.0 * 1024.0));
     assert_eq!(metrics.sample("redis_db_keys", &[("db", "db0")]), Some(1.0));
     assert_eq!(metrics.sample("redis_commands_failed_calls_total", &[("cmd", "lpush")]), Some(1.0));
     assert_eq!(metrics.sample("redis_errors_total", &[("err", "WRONGTYPE")]), Some(1.0));
     assert_eq!(metrics.sample("redis_exporter_last_scrape_error", &[]), Some(0.0));
     assert_eq!(metrics.sample("redis_commands_latencies_usec_count", &[("cmd", "lpush")]), Some(1.0));
-    let slow =
-        scrape(&append.node()).await.sample("redis_latency_spike_duration_seconds", &[("event_name", "command")]);
+    let slow = scrape(&servers.append_only.node())
+        .await
+        .sample("redis_latency_spike_duration_seconds", &[("event_name", "command")]);
     assert!(slow.is_some_and(|seconds| (0.001..10.0).contains(&seconds)), "{slow:?}");
-    assert_eq!(scrape(&cluster.node()).await.sample("redis_cluster_state", &[]), Some(1.0));
+    assert_eq!(scrape(&servers.cluster.node()).await.sample("redis_cluster_state", &[]), Some(1.0));
 
     // Whoever is not configured is not connected to.
     for target in ["127.0.0.1:1", "http://127.0.0.1:80", "redis://user:pass@127.0.0.1:6379", ""] {

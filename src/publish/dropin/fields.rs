@@ -18,7 +18,7 @@ macro_rules! counter {
 
 macro_rules! seconds {
     ($name:literal, $field:literal, $what:literal) => {
-        row(concat!("redis_", $name), Kind::Gauge, Source::Scaled($field, 1e-6), concat!($what, " (", $field, ")."))
+        row(concat!("redis_", $name), Kind::Gauge, Source::Scaled($field, 1e6), concat!($what, " (", $field, ")."))
     };
 }
 
@@ -217,5 +217,5 @@ pub(super) const FIELDS: &[DropInRow] = &[
     row("redis_config_io_threads", Kind::Gauge, Source::Field("+config_io-threads"), "Threads of input and output, as configured (CONFIG GET io-threads)."),
     row("redis_slowlog_length", Kind::Gauge, Source::Field("+slowlog_length"), "Entries of the slow log (SLOWLOG LEN)."),
     row("redis_slowlog_last_id", Kind::Gauge, Source::Field("+slowlog_last_id"), "Number of the latest entry of the slow log (SLOWLOG GET 1)."),
-    row("redis_last_slow_execution_duration_seconds", Kind::Gauge, Source::Scaled("+slowlog_last_usec", 1e-6), "Seconds the latest entry of the slow log took (SLOWLOG GET 1)."),
+    row("redis_last_slow_execution_duration_seconds", Kind::Gauge, Source::Scaled("+slowlog_last_usec", 1e6), "Seconds the latest entry of the slow log took (SLOWLOG GET 1)."),
 ];

@@ -87,7 +87,7 @@ pub(super) const LISTS: &[DropInRow] = &[
         commands(server, "calls", 1.0, out);
     }),
     of_commands("redis_commands_duration_seconds_total", "Seconds spent by command (cmdstat usec).", |server, out| {
-        commands(server, "usec", 1e-6, out);
+        commands(server, "usec", 1e6, out);
     }),
     of_commands(
         "redis_commands_rejected_calls_total",
@@ -135,7 +135,7 @@ pub(super) const LISTS: &[DropInRow] = &[
         &["db"],
         ALL_DATABASES,
         "Estimated mean TTL in seconds by database, of databases that hold keys (dbN avg_ttl).",
-        |server, out| databases(server, "avg_ttl", 1e-3, out),
+        |server, out| databases(server, "avg_ttl", 1e3, out),
     ),
     row(
         Kind::Gauge,
@@ -221,7 +221,7 @@ pub(super) const LISTS: &[DropInRow] = &[
         &["event_name"],
         MAX_EVENTS,
         "Seconds that took (LATENCY LATEST).",
-        |server, out| spikes(server, "last", 1e-3, out),
+        |server, out| spikes(server, "last", 1e3, out),
     ),
     row(
         Kind::Gauge,
@@ -258,7 +258,7 @@ pub(super) const LISTS: &[DropInRow] = &[
     of_sentinel(
         "redis_sentinel_master_last_ok_ping_reply_seconds",
         "Seconds since the master last answered well (SENTINEL MASTERS last-ok-ping-reply).",
-        |server, out| watched(server, "last-ok-ping-reply", 1e-3, out),
+        |server, out| watched(server, "last-ok-ping-reply", 1e3, out),
     ),
     of_sentinel(
         "redis_sentinel_master_config_epoch",
@@ -328,10 +328,10 @@ pub(super) const LISTS: &[DropInRow] = &[
     ),
 ];
 
-fn commands(server: &ServerView<'_>, part: &str, unit: f64, out: &mut Sink<'_>) {
+fn commands(server: &ServerView<'_>, part: &str, per: f64, out: &mut Sink<'_>) {
     for (command, value) in server.info.with_prefix("cmdstat_").take(MAX_COMMANDS) {
         if let Some(value) = Parts(value).counter(part) {
-            out.labelled(&[command], value as f64 * unit);
+            out.labelled(&[command], value as f64 / per);
         }
     }
 }
@@ -358,8 +358,8 @@ fn latencies(server: &ServerView<'_>, out: &mut Sink<'_>) {
             .filter_map(|(bound, below)| Some((bound.parse::<f64>().ok()?, below.parse::<u64>().ok()?)));
         let (mut next, mut below) = (sent.next(), 0);
         let points = LATENCY_BOUNDS_USEC.map(|bound| {
-            // A microsecond of tolerance: servers round the larger bounds differently.
-            while let Some((_, more)) = next.filter(|(at, _)| *at <= bound + 1.5) {
+            // Half way to the next, as each is twice the one before: servers round the larger ones differently.
+            while let Some((_, more)) = next.filter(|(at, _)| *at < bound * 1.5) {
                 below = more;
                 next = sent.next();
             }
@@ -381,10 +381,10 @@ fn replicas(server: &ServerView<'_>, part: &str, out: &mut Sink<'_>) {
     }
 }
 
-fn spikes(server: &ServerView<'_>, part: &str, unit: f64, out: &mut Sink<'_>) {
+fn spikes(server: &ServerView<'_>, part: &str, per: f64, out: &mut Sink<'_>) {
     for (event, value) in server.info.with_prefix("+spike_").take(MAX_EVENTS) {
         if let Some(value) = Parts(value).counter(part) {
-            out.labelled(&[event], value as f64 * unit);
+            out.labelled(&[event], value as f64 / per);
         }
     }
 }
@@ -432,10 +432,31 @@ fn watched_masters<'a>(server: &ServerView<'a>) -> impl Iterator<Item = (&'a str
     server.info.with_prefix("+watched_").take(MAX_MASTERS).map(|(name, value)| (name, Parts(value)))
 }
 
-fn watched(server: &ServerView<'_>, part: &str, unit: f64, out: &mut Sink<'_>) {
+fn watched(server: &ServerView<'_>, part: &str, per: f64, out: &mut Sink<'_>) {
     for (name, parts) in watched_masters(server) {
         if let (Some(address), Some(value)) = (parts.text("address"), parts.counter(part)) {
-            out.labelled(&[name, address], value as f64 * unit);
+            out.labelled(&[name, address], value as f64 / per);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::Info;
+    use crate::publish::table::Value;
+
+    #[test]
+    fn each_bucket_counts_what_is_not_above_its_own_bound() {
+        // 33 is 32 to some servers, and what is not sent is what was sent before.
+        let info = Info::parse("+histogram_get:calls=9,usec=99,1=1,2=3,8=4,32=7,1056=9\n");
+        let mut below = Vec::new();
+        let mut sink = |_: &[&str], value: Value<'_>| {
+            if let Value::Distribution(of) = value {
+                below = of.points.iter().map(|(_, count)| *count).collect();
+            }
+        };
+        latencies(&ServerView { info, ..ServerView::default() }, &mut Sink(&mut sink));
+        assert_eq!(below[..12], [1.0, 3.0, 3.0, 4.0, 4.0, 7.0, 7.0, 7.0, 7.0, 7.0, 9.0, 9.0]);
     }
 }
