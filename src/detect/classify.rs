@@ -11,6 +11,10 @@ use crate::model::{Role, StormType};
 /// Below this no type is named.
 const NAMED_FROM: f64 = 0.4;
 
+/// From this on a type is named beside a stronger one. What took a tenth of the keys and explains the misses has as
+/// much, however much else has gone; with less it may be no more than the ordinary churn of the storm.
+const BESIDE_FROM: f64 = 0.5;
+
 /// A cause is held guilty only if it explains at least this share of the extra misses: what separates a
 /// stampede during ordinary expiry from an expiry wave.
 const EXPLAINED_SHARE: f64 = 0.30;
@@ -43,6 +47,16 @@ pub(crate) struct Facts {
     pub(crate) oom_per_second: f64,
     /// Memory share from which evictions count.
     pub(crate) memory_limit: f64,
+}
+
+/// A cause by name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Diagnosis {
+    pub(crate) storm_type: StormType,
+    /// 0–1.
+    pub(crate) confidence: f64,
+    /// Finer cause.
+    pub(crate) sub_reason: Option<&'static str>,
 }
 
 /// A score and its finer cause for each type, in the order of [`StormType::ALL`].
@@ -80,17 +94,22 @@ impl Scores {
         }
     }
 
-    /// The strongest type, how sure it is (its score less half the runner-up's), and its finer cause.
-    /// Equal scores go by the order of the table.
-    pub(crate) fn verdict(&self) -> (StormType, f64, Option<&'static str>) {
+    /// The strongest cause and, if `two` may be, another that is strong enough to be named beside it. How sure each is:
+    /// its score less half of the strongest other's. Equal scores go by the order of the table.
+    pub(crate) fn diagnose(&self, two: bool) -> (Diagnosis, Option<Diagnosis>) {
         let mut order: Vec<StormType> = StormType::ALL.to_vec();
         order.sort_by(|a, b| self.get(*b).0.total_cmp(&self.get(*a).0));
-        let ((best, sub_reason), (second, _)) = (self.get(order[0]), self.get(order[1]));
+        let ((best, _), (second, _)) = (self.get(order[0]), self.get(order[1]));
+        let diagnosis = |storm_type, score: f64, other: f64| Diagnosis {
+            storm_type,
+            confidence: (score - 0.5 * other).clamp(0.0, 1.0),
+            sub_reason: self.get(storm_type).1,
+        };
         if best < NAMED_FROM {
-            let unknown = self.get(StormType::Unknown).1;
-            return (StormType::Unknown, (NAMED_FROM - 0.5 * best).max(0.0), unknown);
+            return (diagnosis(StormType::Unknown, NAMED_FROM, best), None);
         }
-        (order[0], best - 0.5 * second, sub_reason)
+        let beside = Some(order[1]).filter(|_| two && second >= BESIDE_FROM);
+        (diagnosis(order[0], best, second), beside.map(|storm_type| diagnosis(storm_type, second, best)))
     }
 }
 
@@ -196,7 +215,8 @@ fn key_space_shifted(balance: &Balance, excess: &Excess) -> bool {
         && excess.misses >= 0.03 * balance.lookups
         && excess.gone / excess.keys_before < 0.10
         && excess.inserted / excess.misses >= 0.5
-        && (balance.keys_last - balance.keys_first) / excess.keys_before >= 0.03
+        // Refill after a loss grows as well, but only up to what there was before.
+        && (balance.keys_last - balance.keys_first.max(excess.keys_before)) / excess.keys_before >= 0.03
         && excess.sets.is_some_and(|sets| sets / excess.misses >= 0.4)
 }
 
@@ -211,5 +231,28 @@ fn hot_key(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Fact
         scores.raise(StormType::HotKey, score, stampede.then_some("stampede"));
     } else if facts.skewed_load {
         scores.raise(StormType::HotKey, 0.5, Some("skewed_load"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_cause_is_named_where_it_would_do_alone() {
+        use StormType::{MassExpiration, MemoryPressure, Unknown};
+        let named = |pressure: f64, expiration: f64| {
+            let mut scores = Scores::default();
+            scores.raise(MemoryPressure, pressure, None);
+            scores.raise(MassExpiration, expiration, None);
+            let percent = |named: Diagnosis| (named.storm_type, (100.0 * named.confidence).round());
+            assert_eq!(scores.diagnose(false), (scores.diagnose(true).0, None), "the first stays");
+            let (first, second) = scores.diagnose(true);
+            (percent(first), second.map(percent))
+        };
+        assert_eq!(named(0.8, 0.6), ((MemoryPressure, 50.0), Some((MassExpiration, 20.0))));
+        assert_eq!(named(0.6, 0.8), ((MassExpiration, 50.0), Some((MemoryPressure, 20.0))));
+        assert_eq!(named(0.9, 0.48), ((MemoryPressure, 66.0), None));
+        assert_eq!(named(0.38, 0.36), ((Unknown, 21.0), None));
     }
 }

@@ -1,5 +1,6 @@
 //! From the judgement of nodes to the verdict on a cache: signals, evidence, severity, the vote on the type.
 
+use super::classify::Diagnosis;
 use super::indicator::{Fall, Reference};
 use super::node::Node;
 use super::settings::{Context, Settings};
@@ -16,12 +17,21 @@ pub(crate) struct Judged {
     pub(crate) verdict: NodeVerdict,
     /// Onset, last normal poll before it, and whether the last slice was good; of affected nodes.
     storm: Option<(f64, f64, bool)>,
+    /// Its cause, and a second one at work beside it.
+    diagnosis: Option<Diagnosis>,
+    second: Option<Diagnosis>,
     provisional: bool,
     /// Lookups per second in ordinary life.
     usual_lookups: f64,
     usual_misses: Option<f64>,
     /// Keys missing against the usual, and keys gained per second in the window; of masters.
     refill: Option<(f64, f64)>,
+}
+
+impl Judged {
+    fn diagnoses(&self) -> impl Iterator<Item = Diagnosis> {
+        self.diagnosis.into_iter().chain(self.second)
+    }
 }
 
 /// A cache's verdict, and the onset and last normal poll of what is affected.
@@ -57,8 +67,11 @@ pub(crate) fn judged(
         None => Evidence::new(),
     };
     let own = node.subject.baseline.summary();
+    let diagnosis = storm.and_then(|storm| storm.diagnosis);
     Judged {
         storm: storm.map(|storm| (storm.onset, storm.last_normal, storm.recovering)),
+        diagnosis,
+        second: storm.and_then(|storm| storm.second),
         provisional: storm.is_some() && reference.is_some_and(|reference| reference.provisional),
         usual_lookups: own.map_or_else(|| node.traffic.per_second(), |own| own.lookups),
         usual_misses: own.map(|own| own.misses),
@@ -73,9 +86,9 @@ pub(crate) fn judged(
             eligible: node.is_eligible() || storm.is_some(),
             affected: storm.is_some(),
             indicators: indicators.to_vec(),
-            storm_type: storm.and_then(|storm| storm.storm_type),
-            confidence: storm.map_or(0.0, |storm| storm.confidence),
-            sub_reason: storm.and_then(|storm| storm.sub_reason),
+            storm_type: diagnosis.map(|diagnosis| diagnosis.storm_type),
+            confidence: diagnosis.map_or(0.0, |diagnosis| diagnosis.confidence),
+            sub_reason: diagnosis.and_then(|diagnosis| diagnosis.sub_reason),
             signals,
             evidence,
         },
@@ -229,20 +242,25 @@ fn severity(affected: usize, share_nodes: f64, share_traffic: f64, settings: &Se
     }
 }
 
-/// The vote of the affected nodes, weighted by what they cost the database; strongest type first.
+/// The vote of the affected nodes, weighted by what they cost the database; strongest type first. A node with two
+/// causes votes for both.
 fn vote(affected: &[&Judged]) -> Vec<TypeVerdict> {
     // A dead node's lookups all miss.
     let weight = |judged: &Judged| judged.verdict.signals.misses_per_second.unwrap_or(judged.usual_lookups).max(1.0);
     let total: f64 = affected.iter().map(|judged| weight(judged)).sum();
     let mut types: Vec<TypeVerdict> = Vec::new();
     for storm_type in StormType::ALL {
-        let voters = || affected.iter().filter(|judged| judged.verdict.storm_type == Some(*storm_type));
-        let cast = |judged: &Judged| weight(judged) * judged.verdict.confidence;
-        let Some(loudest) = voters().max_by(|a, b| cast(a).total_cmp(&cast(b))) else { continue };
+        let votes = || {
+            affected.iter().filter_map(|judged| {
+                let said = judged.diagnoses().find(|diagnosis| diagnosis.storm_type == *storm_type)?;
+                Some((weight(judged) * said.confidence, said.sub_reason, judged))
+            })
+        };
+        let Some((_, sub_reason, loudest)) = votes().max_by(|a, b| a.0.total_cmp(&b.0)) else { continue };
         types.push(TypeVerdict {
             storm_type: *storm_type,
-            confidence: voters().map(|judged| cast(judged)).sum::<f64>() / total,
-            sub_reason: loudest.verdict.sub_reason,
+            confidence: votes().map(|(cast, ..)| cast).sum::<f64>() / total,
+            sub_reason,
             evidence: loudest.verdict.evidence.clone(),
         });
     }

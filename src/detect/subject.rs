@@ -4,12 +4,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::balance::{self, Balance};
-use super::classify::{self, Facts, Scores};
+use super::classify::{self, Diagnosis, Facts, Scores};
 use super::hot::HotKeys;
 use super::indicator::{self, Indicators, Reference};
 use super::settings::Durations;
 use super::verdict::EndReason;
-use crate::history::{Baseline, Delta, Restart, Window, WindowStats};
+use crate::history::{Baseline, Delta, Restart, Summary, Window, WindowStats};
 use crate::model::{Indicator, Role, StormType};
 use crate::thresholds::{Threshold, Thresholds};
 
@@ -115,9 +115,9 @@ pub(crate) struct Affected {
     pub(crate) onset: f64,
     pub(crate) last_normal: f64,
     /// Its cause; `None` while nothing is sure enough and `unknown` would be premature.
-    pub(crate) storm_type: Option<StormType>,
-    pub(crate) confidence: f64,
-    pub(crate) sub_reason: Option<&'static str>,
+    pub(crate) diagnosis: Option<Diagnosis>,
+    /// A second cause at work beside it.
+    pub(crate) second: Option<Diagnosis>,
     pub(crate) balance: Balance,
     /// Its last full slice was good.
     pub(crate) recovering: bool,
@@ -199,7 +199,8 @@ impl Subject {
             storm.hear_evidence(input, &self.window, self.moving_until, &facts, durations);
             let reference = input.reference.as_ref();
             let recovering = no_present_trouble(indicators) && good_slice(&self.window, reference, durations);
-            judgement.affected = Some(storm.verdict(input.now, recovering, durations));
+            let established = is_established(self.baseline.summary());
+            judgement.affected = Some(storm.verdict(input.now, recovering, established, durations));
         }
         self.remember(input, indicators, stats.as_ref(), durations);
         judgement
@@ -288,7 +289,7 @@ impl Subject {
     }
 
     /// A flush, an unexplained loss, an excess expiry or eviction: 15 % of the keys, at least. The excess
-    /// forms need ten slices of past, a handful could miss the ordinary rhythm of expiry.
+    /// forms need an established past.
     fn look_for_causes(&mut self, input: &Input<'_>, durations: &Durations) {
         let Some(delta) = input.delta else { return };
         let mut seen = delta.flushed();
@@ -298,7 +299,7 @@ impl Subject {
             let mut sums = Balance::new(input.now);
             self.window.iter().for_each(|delta| sums.add(delta, removals));
             let excess = sums.excess(usual);
-            let established = usual.is_some_and(|usual| usual.slices >= 10);
+            let established = is_established(usual);
             let lost = |part: f64| part / excess.keys_before >= 0.15;
             seen |= lost(excess.removed) || established && (lost(excess.expired) || lost(excess.evicted));
         }
@@ -393,6 +394,11 @@ impl Subject {
     }
 }
 
+/// Ten slices of past: a handful could miss the ordinary rhythm of expiry.
+fn is_established(usual: Option<&Summary>) -> bool {
+    usual.is_some_and(|usual| usual.slices >= 10)
+}
+
 fn confirm(suspicion: Suspicion, now: f64, instant: bool, by_ratio: bool, durations: &Durations) -> Phase {
     // A tenth of tolerance: jitter must not cost another poll.
     let suspected_long = durations.confirm_polls == 1 || now - suspicion.onset >= 0.9 * durations.confirm;
@@ -441,9 +447,10 @@ impl Storm {
         }
     }
 
-    fn verdict(&mut self, now: f64, recovering: bool, durations: &Durations) -> Affected {
-        let (storm_type, confidence, sub_reason) = self.scores.verdict();
-        let named = storm_type != StormType::Unknown;
+    /// `established`: enough is known of ordinary life to tell a second cause from it.
+    fn verdict(&mut self, now: f64, recovering: bool, established: bool, durations: &Durations) -> Affected {
+        let (diagnosis, second) = self.scores.diagnose(established);
+        let named = diagnosis.storm_type != StormType::Unknown;
         let since = *self.unnamed.get_or_insert(now);
         if named {
             self.unnamed = None;
@@ -452,9 +459,8 @@ impl Storm {
         Affected {
             onset: self.onset,
             last_normal: self.last_normal,
-            storm_type: announced.then_some(storm_type),
-            confidence: if announced { confidence.clamp(0.0, 1.0) } else { 0.0 },
-            sub_reason: sub_reason.filter(|_| announced),
+            diagnosis: announced.then_some(diagnosis),
+            second,
             balance: self.balance,
             recovering,
         }

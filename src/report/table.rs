@@ -31,9 +31,10 @@ fn render_cache(text: &mut String, cache: &CacheReport, now: f64) {
         "{}: severity {} ({}), {} of {} nodes affected",
         cache.cache, cache.severity, cache.severity_name, cache.affected_nodes, cache.eligible_nodes
     );
-    if let Some(leading) = cache.storm_types.first() {
-        let sub_reason = leading.sub_reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
-        headline += &format!(", {}{sub_reason} (confidence {:.2})", leading.storm_type, leading.confidence);
+    for (index, named) in cache.storm_types.iter().enumerate() {
+        let also = if index > 0 { "also " } else { "" };
+        let sub_reason = named.sub_reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
+        headline += &format!(", {also}{}{sub_reason} (confidence {:.2})", named.storm_type, named.confidence);
     }
     if let Some(started) = cache.started {
         headline += &format!(", for {:.0} s", (now - started).max(0.0));

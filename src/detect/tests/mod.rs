@@ -1,5 +1,6 @@
 //! The detector as its users see it: rounds of samples in, verdicts out.
 
+mod causes;
 mod ends;
 mod properties;
 mod rig;
