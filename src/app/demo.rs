@@ -52,6 +52,7 @@ fn embedded(base: Config, fleet: &Fleet) -> Config {
             access: Default::default(),
             thresholds: Arc::clone(&config.thresholds),
             severity_mode: Default::default(),
+            shard: None,
         })
     };
     config.caches = fleet.endpoints().into_iter().map(cache).collect();

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::endpoint::{self, Address};
 use super::raw::{Item, Section};
 use super::sources::{self, Written};
-use super::{Access, CacheConfig, Credentials, Endpoint, Source, TlsOptions, files, validate};
+use super::{Access, CacheConfig, Credentials, Endpoint, Shard, Source, TlsOptions, files, validate};
 use crate::model::{CacheName, NodeName, SeverityMode};
 use crate::thresholds::Thresholds;
 
@@ -22,10 +22,11 @@ pub(super) const NO_PASSWORD: &str = "passwords do not stand in the configuratio
 /// Largest password file read, bytes; Redis hashes passwords of any length, people write short ones.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
-/// All caches; without the key, one cache `default` on this machine.
+/// All caches; without the key, one cache `default` on this machine. `shard` is which exporter this one is of several.
 pub(super) fn caches(
     item: Option<Item<'_>>,
     thresholds: &Arc<Thresholds>,
+    shard: Option<Shard>,
     environment: &BTreeMap<String, String>,
 ) -> Vec<Arc<CacheConfig>> {
     let Some(item) = item else {
@@ -38,7 +39,7 @@ pub(super) fn caches(
         item.reject("names no cache, expected at least one, or no key `caches` for redis://127.0.0.1:6379");
     }
     let mut names = BTreeSet::new();
-    items.iter().map(|item| Arc::new(cache(item.section(), thresholds, environment, &mut names))).collect()
+    items.iter().map(|item| Arc::new(cache(item.section(), thresholds, shard, environment, &mut names))).collect()
 }
 
 /// The cache of someone who has configured none.
@@ -59,12 +60,14 @@ fn local(thresholds: &Arc<Thresholds>) -> CacheConfig {
         access: Access::default(),
         thresholds: Arc::clone(thresholds),
         severity_mode: SeverityMode::default(),
+        shard: None,
     }
 }
 
 fn cache(
     mut section: Section<'_>,
     inherited: &Arc<Thresholds>,
+    shard: Option<Shard>,
     environment: &BTreeMap<String, String>,
     names: &mut BTreeSet<String>,
 ) -> CacheConfig {
@@ -95,10 +98,15 @@ fn cache(
     };
     let modes = [("nodes", SeverityMode::Nodes), ("traffic", SeverityMode::Traffic), ("max", SeverityMode::Max)];
     let severity_mode = section.get("severity_mode").and_then(|item| item.choice(&modes)).unwrap_or_default();
+    let shared = section.get("shard_by").and_then(|item| item.choice(&[("cache", false), ("group", true)]));
+    let shard = shard.filter(|_| shared == Some(true));
+    if shared == Some(true) && !matches!(source, Source::Cluster { .. } | Source::Sentinel(_)) {
+        section.blame(&["shard_by"], "is group, which only cluster and sentinel can tell, expected cache");
+    }
     let thresholds = validate::thresholds(section.section("thresholds"), inherited);
     section.refuse("password", NO_PASSWORD);
     section.finish();
-    CacheConfig { name, source, access, thresholds, severity_mode }
+    CacheConfig { name, source, access, thresholds, severity_mode, shard }
 }
 
 fn name(section: &mut Section<'_>, names: &mut BTreeSet<String>) -> CacheName {

@@ -152,6 +152,8 @@ pub struct CacheConfig {
     pub thresholds: Arc<Thresholds>,
     /// What severity is the share of.
     pub severity_mode: SeverityMode,
+    /// Several exporters share the cache by its replication groups: which of them this one is.
+    pub shard: Option<Shard>,
 }
 
 /// Where a cache's nodes come from.

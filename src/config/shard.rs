@@ -1,4 +1,4 @@
-//! Several exporters of one configuration: which of them watches a cache.
+//! Several exporters of one configuration: which of them watches a cache, or a replication group of one.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::model::CacheName;
 /// Most exporters that may share a configuration.
 const SHARDS_MAX: u32 = 1000;
 
-/// One of several exporters: watches the caches that fall to it.
+/// One of several exporters: watches the caches, and the replication groups of shared ones, that fall to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     /// Counted from 1.
@@ -17,7 +17,8 @@ pub struct Shard {
 
 impl Shard {
     /// Reads `1/4`: the first of four.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let (index, count) = text.split_once('/')?;
         let (index, count) = (index.trim().parse().ok()?, count.trim().parse().ok()?);
         (1..=SHARDS_MAX).contains(&count).then_some(())?;
@@ -29,7 +30,19 @@ impl Shard {
     /// a node is judged among its siblings.
     #[must_use]
     pub fn owns(&self, cache: &CacheName) -> bool {
-        (1..=self.count).max_by_key(|index| weight(cache.as_str(), *index)) == Some(self.index)
+        self.has_highest(cache.as_str().bytes())
+    }
+
+    /// Whether a replication group of the cache falls to this shard, by the same rule. A master and its replicas are
+    /// one group: lag and promotions are judged between them.
+    #[must_use]
+    pub fn owns_group(&self, cache: &CacheName, group: &str) -> bool {
+        // No name of a cache holds the byte between.
+        self.has_highest(cache.as_str().bytes().chain([0]).chain(group.bytes()))
+    }
+
+    fn has_highest(&self, name: impl Iterator<Item = u8> + Clone) -> bool {
+        (1..=self.count).max_by_key(|index| weight(name.clone(), *index)) == Some(self.index)
     }
 }
 
@@ -41,9 +54,9 @@ impl fmt::Display for Shard {
 
 /// FNV-1a of the name, mixed with the shard's number (the end of splitmix64). Part of what users rely on: another hash
 /// would move their caches.
-fn weight(name: &str, index: u32) -> u64 {
+fn weight(name: impl Iterator<Item = u8>, index: u32) -> u64 {
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let mut hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
+    let mut hash = name.fold(0xcbf2_9ce4_8422_2325, fnv);
     hash ^= u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -83,6 +96,16 @@ mod tests {
     fn the_assignment_does_not_change_between_releases() {
         let owners: Vec<u32> = ["sessions", "catalog", "default", "prices"].map(|name| owner(&name.into(), 4)).into();
         assert_eq!(owners, [2, 3, 2, 1]);
+    }
+
+    #[test]
+    fn groups_of_a_cache_are_dealt_out_too() {
+        let shards = (1..=4).map(|index| Shard { index, count: 4 });
+        let cache = CacheName::from("sessions");
+        for shard in shards {
+            let groups = (0..400).filter(|group| shard.owns_group(&cache, &group.to_string())).count();
+            assert!((60..=140).contains(&groups), "{shard} has {groups} of 400");
+        }
     }
 
     #[test]

@@ -145,8 +145,12 @@ fn credentials_come_from_file_environment_and_url() {
 
 #[test]
 fn a_shard_has_the_caches_that_fall_to_it() {
-    let names: Vec<String> = good("shard.yaml").caches.iter().map(|cache| cache.name.to_string()).collect();
-    assert_eq!(names, ["sessions"]);
+    let caches: Vec<(String, bool)> =
+        good("shard.yaml").caches.iter().map(|cache| (cache.name.to_string(), cache.shard.is_some())).collect();
+    assert_eq!(
+        caches,
+        [("sessions", false), ("orders", true), ("users", true)].map(|(name, part)| (name.to_owned(), part))
+    );
 }
 
 #[test]

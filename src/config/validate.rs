@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::allow::{self, AllowList};
 use super::raw::{Item, Section};
-use super::{Config, Discovery, HotKeyMode, HotKeys, KindRules, Poll, RedisMetrics, Shard, caches, planned};
+use super::{
+    CacheConfig, Config, Discovery, HotKeyMode, HotKeys, KindRules, Poll, RedisMetrics, Shard, caches, planned,
+};
 use crate::detect::settings::Timing;
 use crate::thresholds::{Threshold, Thresholds};
 
@@ -37,16 +39,16 @@ pub(super) fn config(root: &Item<'_>, environment: &BTreeMap<String, String>) ->
     let redis_metrics = metrics(section.section("metrics"));
     let hotkeys = hotkeys(section.section("hotkeys"));
     let discovery = discovery(section.section("discovery"));
-    let caches = section.get("caches");
+    let (caches, planned) = (section.get("caches"), section.get("planned"));
+    let shard = section.get("shard").and_then(|item| shard(&item));
     // A flag puts a cache in the place of those that the windows of the file are for.
     let replaced = caches.as_ref().is_some_and(Item::is_flag);
-    let caches = caches::caches(caches, &thresholds, environment);
-    let planned = planned::planned(section.get("planned"), |name| {
-        replaced || caches.iter().any(|cache| cache.name.as_str() == name)
-    });
-    let shard = section.get("shard").and_then(|item| shard(&item));
+    let caches = caches::caches(caches, &thresholds, shard, environment);
+    let planned = planned::planned(planned, |name| replaced || caches.iter().any(|cache| cache.name.as_str() == name));
     section.finish();
-    let caches = caches.into_iter().filter(|cache| shard.is_none_or(|shard| shard.owns(&cache.name))).collect();
+    // A cache that is shared by its groups is everybody's.
+    let ours = |cache: &CacheConfig| cache.shard.is_some() || shard.is_none_or(|shard| shard.owns(&cache.name));
+    let caches = caches.into_iter().filter(|cache| ours(cache)).collect();
     Config { listen, poll, timing, thresholds, redis_metrics, hotkeys, state_file, discovery, planned, caches }
 }
 

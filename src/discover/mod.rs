@@ -8,6 +8,7 @@ mod cluster;
 mod directory;
 mod dns;
 mod file;
+mod part;
 mod sentinel;
 mod task;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Look, NodeSet, file, look};
+use super::{Look, NodeSet, file, look, part};
 use crate::config::{CacheConfig, Discovery, Source};
 use crate::events;
 use crate::model::{DiscoveryRefusal, NodeName};
@@ -68,7 +68,7 @@ pub async fn run(mut finder: Finder, tls: &TlsStore) {
     loop {
         let assignment = Arc::clone(&finder.assignments.borrow_and_update());
         let Assignment { cache, discovery, timeout } = &*assignment;
-        let known = finder.found.borrow().clone();
+        let known = record.known.clone().or_else(|| finder.found.borrow().clone());
         let stamp = stamp(&cache.source).await;
         let look = look(cache, discovery, *timeout, tls, known.as_deref()).await;
         let looked = Instant::now();
@@ -77,7 +77,7 @@ pub async fn run(mut finder: Finder, tls: &TlsStore) {
             (Some(_), Reason::Moved) => SECOND_LOOK.min(discovery.refresh),
             (Some(_), _) => discovery.refresh,
         };
-        record.take(&finder, cache, known.as_deref(), look);
+        record.take(&finder, cache, look);
         let Some(next) = wait(&mut finder, &cache.source, stamp, looked, pause).await else { return };
         reason = next;
     }
@@ -124,13 +124,15 @@ async fn stamp(source: &Source) -> Option<(SystemTime, u64)> {
 #[derive(Debug, Default)]
 struct Record {
     state: DiscoverySnapshot,
+    /// All nodes of the cache, those that other exporters watch among them.
+    known: Option<Arc<NodeSet>>,
     faults: Vec<String>,
     refused: Vec<(NodeName, DiscoveryRefusal)>,
 }
 
 impl Record {
     /// Hands the nodes on and publishes how discovery goes; a line in the log per change.
-    fn take(&mut self, finder: &Finder, cache: &CacheConfig, known: Option<&NodeSet>, look: Look) {
+    fn take(&mut self, finder: &Finder, cache: &CacheConfig, look: Look) {
         let Finder { found, publisher, .. } = finder;
         let Look { set, faults, refused } = look;
         let (name, up) = (&cache.name, set.is_some());
@@ -153,11 +155,13 @@ impl Record {
         self.state.up = up;
         if let Some(set) = set {
             self.state.last_success_unix = Some((finder.unix_seconds)());
-            self.state.nodes = set.members.len();
-            if known != Some(&set) {
-                note_change(cache, known, &set);
-                found.send_replace(Some(Arc::new(set)));
+            let (before, ours) = (found.borrow().clone(), part::ours(cache, &set));
+            self.state.nodes = ours.members.len();
+            if before.as_deref() != Some(&ours) {
+                note_change(cache, before.as_deref(), &ours);
+                found.send_replace(Some(Arc::new(ours)));
             }
+            self.known = Some(Arc::new(set));
         }
         let discovered = !matches!(cache.source, Source::Nodes(_));
         publisher.set_discovery(name, discovered.then(|| self.state.clone()));

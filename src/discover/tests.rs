@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::{Notify, watch};
 
 use super::*;
-use crate::config::{Access, AllowList, Credentials, Masters};
+use crate::config::{Access, AllowList, Credentials, Masters, Shard};
 use crate::model::{CacheName, SeverityMode};
 use crate::publish::Publisher;
 use crate::wire::Reply;
@@ -21,7 +21,7 @@ fn cache(source: Source) -> CacheConfig {
     let access =
         Access { credentials: Credentials { username: None, password: Some("s3cret".to_owned().into()) }, tls: None };
     let (name, thresholds) = (CacheName::from("main"), Arc::default());
-    CacheConfig { name, source, access, thresholds, severity_mode: SeverityMode::Nodes }
+    CacheConfig { name, source, access, thresholds, severity_mode: SeverityMode::Nodes, shard: None }
 }
 
 async fn look_at(source: Source, discovery: &Discovery, known: Option<&NodeSet>) -> Look {
@@ -95,6 +95,45 @@ async fn a_promoted_replica_keeps_its_shard_and_the_failed_master_stays() {
         assert!(rows.contains(&(21104, "m", "21100".to_owned())), "{rows:?}");
         assert!(rows.contains(&(21100, "m", "21100".to_owned())), "{rows:?}");
         assert!(rows.contains(&(21105, "r", "21101".to_owned())), "{rows:?}");
+    }
+}
+
+/// Which of three exporters polls each node, in order of the nodes; every one is somebody's, and nobody else's.
+fn owners(source: &Source, set: &NodeSet) -> Vec<usize> {
+    let parts: Vec<NodeSet> = ["1/3", "2/3", "3/3"]
+        .map(|shard| part::ours(&CacheConfig { shard: Shard::parse(shard), ..cache(source.clone()) }, set))
+        .into();
+    let owners = |member: &Member| -> Vec<usize> {
+        (0..parts.len()).filter(|part| parts[*part].member(&member.endpoint.node).is_some()).collect()
+    };
+    let owners: Vec<Vec<usize>> = set.members.iter().map(owners).collect();
+    assert!(owners.iter().all(|owners| owners.len() == 1), "{owners:?}");
+    assert!(parts.iter().all(|part| part.sentinels == set.sentinels), "Sentinels are asked by everybody");
+    owners.concat()
+}
+
+#[tokio::test]
+async fn exporters_share_a_cluster_by_whole_groups_and_a_failover_moves_none() {
+    let server = saying(recorded("redis-7.0.15_shards")).await;
+    let source = Source::Cluster { seeds: vec![server.endpoint()] };
+    let before = look_at(source.clone(), &Discovery::default(), None).await.set.unwrap();
+    let owned = owners(&source, &before);
+    // The replicas of the first three are the fifth, the sixth and the fourth.
+    assert_eq!(owned[3..], [owned[2], owned[0], owned[1]]);
+    server.follow(Script { info: recorded("redis-7.0.15_shards_failed"), ..Script::default() });
+    let after = look_at(source.clone(), &Discovery::default(), Some(&before)).await.set.unwrap();
+    assert_eq!(owners(&source, &after), owned, "an exporter that saw the failover");
+    // One that is started now cannot know whose the failed master was; the others keep their places there, too.
+    let fresh = look_at(source.clone(), &Discovery::default(), None).await.set.unwrap();
+    assert_eq!(owners(&source, &fresh)[1..3], owned[1..3]);
+
+    let named = saying(recorded("valkey-9.1.2_shards")).await;
+    let source = Source::Cluster { seeds: vec![named.endpoint()] };
+    let set = look_at(source.clone(), &Discovery::default(), None).await.set.unwrap();
+    let owned = owners(&source, &set);
+    for (member, owner) in set.members.iter().zip(&owned) {
+        let siblings = set.members.iter().zip(&owned).filter(|(other, _)| other.shard == member.shard);
+        assert!(siblings.clone().count() == 2 && siblings.clone().all(|(_, other)| other == owner), "{owned:?}");
     }
 }
 

@@ -240,7 +240,14 @@ mod tests {
         let cache = |(name, nodes): (&str, _)| {
             let (thresholds, severity_mode) = (Arc::default(), SeverityMode::Nodes);
             let source = Source::Nodes(nodes);
-            Arc::new(CacheConfig { name: name.into(), source, access: Default::default(), thresholds, severity_mode })
+            Arc::new(CacheConfig {
+                name: name.into(),
+                source,
+                access: Default::default(),
+                thresholds,
+                severity_mode,
+                shard: None,
+            })
         };
         Config {
             listen: ([127, 0, 0, 1], 0).into(),

@@ -12,8 +12,8 @@ use crate::harness::{eventually, free_port, throughout};
 /// Generous: the machine may be busy with other things.
 const SOON: Duration = Duration::from_secs(30);
 
-struct Node {
-    redis: Redis,
+pub(super) struct Node {
+    pub(super) redis: Redis,
     bus: u16,
     id: String,
 }
@@ -39,7 +39,7 @@ impl Node {
 }
 
 /// Three masters, then their three replicas.
-async fn cluster() -> Vec<Node> {
+pub(super) async fn cluster() -> Vec<Node> {
     let mut nodes = Vec::new();
     for epoch in 1..=6 {
         let node = Node::start().await;

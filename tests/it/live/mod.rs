@@ -14,6 +14,7 @@ mod quiet;
 mod reload;
 mod restart;
 mod secrets;
+mod shards;
 mod signals;
 mod storms;
 mod topology;
