@@ -51,14 +51,30 @@ pub struct Watch {
     events_total: [u64; SentinelEvent::ALL.len()],
 }
 
+/// Rounds in a row without an answer from which a server that may only be slow, or we, counts as down.
+const SILENT_ROUNDS: u32 = 2;
+
 /// What is remembered of a node.
 #[derive(Debug, Clone, Default)]
 struct Known {
     role: Option<Role>,
+    silent_rounds: u32,
+    /// Down to its clients, until it answers.
+    down: bool,
     run_id: Option<Arc<str>>,
     syncs: Option<[u64; 3]>,
     /// The master, by its configured name, that a Sentinel last counted it to.
     shard: Option<Arc<str>>,
+}
+
+impl Known {
+    /// Where nobody listens, and where one starts, the server was gone. Any other silence may be a late answer.
+    fn follow(&mut self, failure: Option<FailureReason>) {
+        let felt = failure.filter(|reason| reason.clients_feel());
+        self.silent_rounds = if felt.is_some() { self.silent_rounds.saturating_add(1) } else { 0 };
+        let gone = matches!(felt, Some(FailureReason::Refused | FailureReason::Loading));
+        self.down = felt.is_some() && (self.down || gone || self.silent_rounds >= SILENT_ROUNDS);
+    }
 }
 
 impl Watch {
@@ -149,6 +165,12 @@ impl Watch {
 
     /// Who says that which master is down now: each Sentinel of those it watches, we of those we poll.
     fn follow_health(&mut self, round: &Round<'_>) {
+        for node in round.nodes {
+            if let Some(known) = self.nodes.get_mut(node.node) {
+                known.follow(node.down);
+            }
+        }
+        let is_down = |node: &NodeFacts<'_>| self.nodes.get(node.node).is_some_and(|known| known.down);
         let mut said: BTreeMap<Arc<str>, BTreeMap<NodeName, bool>> = BTreeMap::new();
         for (sentinel, view) in views(round) {
             said.entry(Arc::clone(&view.name)).or_default().insert(sentinel.clone(), view.instance.is_down());
@@ -217,10 +239,6 @@ fn is_of(instance: &Instance, node: &NodeFacts<'_>) -> bool {
     instance.address == *node.node || same_life
 }
 
-fn is_down(node: &NodeFacts<'_>) -> bool {
-    node.down.is_some_and(FailureReason::clients_feel)
-}
-
 fn sentinel_state((sentinel, report): &(NodeName, Option<SentinelReport>)) -> SentinelState {
     let tilt = report.as_ref().and_then(|report| report.tilt);
     SentinelState { sentinel: sentinel.clone(), up: report.is_some(), tilt }
@@ -264,7 +282,10 @@ fn opinions(round: &Round<'_>) -> BTreeMap<NodeName, Opinion> {
         for instance in instances(view) {
             let Some(node) = round.nodes.iter().find(|node| is_of(instance, node)) else { continue };
             // Who turns us away for a password may well be up for others.
-            let reached = (node.down.is_none() || is_down(node)).then_some(node.down.is_none());
+            let reached = match node.down {
+                None => Some(true),
+                Some(reason) => reason.clients_feel().then_some(false),
+            };
             ask(node.node, reached, instance, view.down_after_seconds);
         }
         for instance in &view.sentinels {

@@ -47,8 +47,8 @@ pub const TOPOLOGY: &[CacheRow] = &[
     }),
     gauge(
         "cache_storm_master_flaps_last_hour",
-        "How often within the last hour a master was down (s_down at a Sentinel, or without an answer to us) and one \
-         was there again.",
+        "How often within the last hour a master was down (s_down at a Sentinel; refusing or loading to us, or two rounds \
+         without an answer) and one was there again.",
         |cache, out| out.number(Some(cache.topology.master_flaps_last_hour as f64)),
     ),
     gauge(

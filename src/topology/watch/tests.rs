@@ -10,6 +10,8 @@ struct Rig {
     watch: Watch,
     views: Vec<Option<MasterView>>,
     samples: Vec<(NodeName, Option<Sample>)>,
+    /// Why who has no sample gives none.
+    down: FailureReason,
     events: Vec<Event>,
 }
 
@@ -18,8 +20,9 @@ const SENTINELS: [&str; 3] = ["s1:2", "s2:2", "s3:2"];
 
 impl Rig {
     fn new() -> Self {
+        let down = FailureReason::Timeout;
         let mut rig =
-            Self { now: 0.0, watch: Watch::default(), views: Vec::new(), samples: Vec::new(), events: vec![] };
+            Self { now: 0.0, watch: Watch::default(), views: Vec::new(), samples: Vec::new(), down, events: vec![] };
         rig.views = SENTINELS.iter().map(|own| Some(view(own, "a:1", 1))).collect();
         rig.samples = NODES.iter().map(|node| (NodeName::from(*node), Some(sample(node, *node == "a:1")))).collect();
         rig.run(3);
@@ -32,7 +35,7 @@ impl Rig {
             .samples
             .iter()
             .map(|(node, sample)| {
-                let down = sample.is_none().then_some(FailureReason::Timeout);
+                let down = sample.is_none().then_some(self.down);
                 NodeFacts { node, sample: sample.as_ref(), down, cluster: None }
             })
             .collect();
@@ -154,6 +157,26 @@ fn stops_too_short_for_a_failover_are_flaps() {
     }
     assert_eq!(rig.run(2).master_flaps_last_hour, 4);
     assert_eq!(rig.run(2).failovers_total, 0);
+}
+
+#[test]
+fn one_late_answer_is_no_flap() {
+    let mut rig = Rig::new();
+    for late in [FailureReason::Timeout, FailureReason::Busy, FailureReason::Io] {
+        rig.samples[0].1 = None;
+        rig.down = late;
+        rig.run(1);
+        rig.samples[0].1 = Some(sample("a:1", true));
+        assert_eq!(rig.run(1).master_flaps_last_hour, 0, "{late}");
+    }
+    // Refused once it was gone, and what follows until it answers belongs to the same turn.
+    for reason in [FailureReason::Refused, FailureReason::Timeout, FailureReason::Refused, FailureReason::Loading] {
+        rig.samples[0].1 = None;
+        rig.down = reason;
+        assert_eq!(rig.run(1).master_flaps_last_hour, 0, "{reason}");
+    }
+    rig.samples[0].1 = Some(sample("a:1", true));
+    assert_eq!(rig.run(3).master_flaps_last_hour, 1);
 }
 
 #[test]

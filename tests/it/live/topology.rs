@@ -44,6 +44,12 @@ pub(super) async fn in_sync(replicas: &[Redis]) {
     }
 }
 
+async fn quorum(sentinels: &[Sentinel], votes: &str) {
+    for sentinel in sentinels {
+        sentinel.run(&["SENTINEL", "SET", MASTER, "quorum", votes]).await;
+    }
+}
+
 fn urls(nodes: &[Redis], sentinels: &[Sentinel]) -> Vec<String> {
     nodes.iter().map(Redis::url).chain(sentinels.iter().map(Sentinel::url)).collect()
 }
@@ -92,14 +98,20 @@ async fn short_stops_are_flaps_and_a_long_one_is_one_failover() {
         assert_eq!(of_cache(&metrics, name), value, "{name}");
     }
 
+    // As long as they do not agree that it is down, nobody takes its place.
+    quorum(&sentinels, "4").await;
     for stop in 1..=3 {
         nodes[0].signal("STOP");
-        // Shorter than the Sentinels' patience, longer than a round.
-        sleep(Duration::from_millis(1100)).await;
+        eventually("the Sentinels call it down", PATIENCE, async || {
+            let flags = [("cache", "main"), ("master_name", MASTER), ("flag", "s_down")];
+            exporter.metrics().await.sample("cache_storm_sentinel_master_flags", &flags) == Some(3.0)
+        })
+        .await;
         nodes[0].signal("CONT");
         let turns = f64::from(stop);
         shows(&exporter, "cache_storm_master_flaps_last_hour", |flaps| flaps >= turns).await;
     }
+    quorum(&sentinels, "2").await;
     // A machine that paused may have turned a short stop into a failover: from here on only differences count.
     let before = of_cache(&exporter.metrics().await, "cache_storm_failovers_total");
     let leader = leader(&nodes).await;
