@@ -3,6 +3,8 @@
 //! Rule files are read as they are written here, by indentation, and promtool says whether they are what Prometheus
 //! takes; expressions are read as far as names, labels and their values go.
 
+mod scenarios;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,12 +25,11 @@ const FOREIGN: [&str; 4] = [
 const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 const TEAMS: [&str; 4] = ["backend-team", "performance-team", "infrastructure-team", "incident-response"];
 const DASHBOARDS: [&str; 6] = ["overview", "investigation", "replication", "hot-keys", "objectives", "exporter"];
-/// What is tried on every alert, as the test groups are called.
-const SCENARIOS: [&str; 6] = ["firing", "quiet", "brief spike", "boundary", "HA pair", "two shards"];
-
 /// One rule of a rule file.
 #[derive(Default)]
 struct Rule {
+    /// Its file's name.
+    file: String,
     name: String,
     alert: bool,
     expr: String,
@@ -238,39 +239,6 @@ fn queries_in_runbooks_can_be_pasted() {
     run(Command::new("promtool").args(["check", "rules", "--lint=none"]).arg(file));
 }
 
-#[test]
-fn every_alert_is_tried_in_every_scenario() {
-    let tests: Vec<String> =
-        files("alerts/tests", "yml").iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
-    let mut tried: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for test in &tests {
-        for group in test.split("  - name: ").skip(1) {
-            let title = group.lines().next().unwrap().trim_matches('"');
-            let expected = group.split("alertname=\"").skip(1).filter_map(|rest| rest.split('"').next());
-            if let Some(scenario) = SCENARIOS.iter().find(|scenario| title.starts_with(**scenario)) {
-                tried.entry(scenario).or_default().extend(expected);
-            }
-        }
-        for scenario in SCENARIOS {
-            let told =
-                |line: &str| line.trim_start().trim_start_matches("- name: ").trim_matches('"').starts_with(scenario);
-            assert!(
-                test.lines().any(told),
-                "a test file has no scenario {scenario}:\n{}",
-                test.lines().next().unwrap()
-            );
-        }
-    }
-    // In the quiet and the brief ones nothing is expected, so no name stands there.
-    let mut faults = Vec::new();
-    for rule in alerts() {
-        let fires = |scenario: &&str| tried[*scenario].contains(rule.name.as_str());
-        let missing = ["firing", "boundary", "HA pair", "two shards"].into_iter().filter(|scenario| !fires(scenario));
-        faults.extend(missing.map(|scenario| format!("{}: does not fire in any group {scenario}", rule.name)));
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -304,6 +272,7 @@ fn rules() -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for file in rule_files() {
         let text = std::fs::read_to_string(&file).unwrap();
+        let file = file.file_name().unwrap().to_str().unwrap();
         let (mut section, mut key) = (String::new(), String::new());
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
             let depth = line.len() - line.trim_start().len();
@@ -311,7 +280,8 @@ fn rules() -> Vec<Rule> {
             if let Some((kind, name)) = line.strip_prefix("- ").and_then(|start| start.split_once(": "))
                 && ["alert", "record"].contains(&kind)
             {
-                rules.push(Rule { name: name.to_owned(), alert: kind == "alert", ..Rule::default() });
+                let (file, name) = (file.to_owned(), name.to_owned());
+                rules.push(Rule { file, name, alert: kind == "alert", ..Rule::default() });
                 continue;
             }
             let Some(rule) = rules.last_mut() else { continue };
