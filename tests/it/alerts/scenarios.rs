@@ -27,9 +27,10 @@ fn every_alert_is_tried_in_every_scenario() {
         let read = read(&alert.expr, &rules);
         for scenario in SCENARIOS {
             let fires = !["quiet", "brief spike"].contains(&scenario);
-            let tried = groups.iter().filter(|group| group.title.starts_with(scenario)).filter(|group| {
-                group.asks_for(alert) && group.expected.contains(&alert.name) == fires
-            });
+            let tried = groups
+                .iter()
+                .filter(|group| group.title.starts_with(scenario))
+                .filter(|group| group.asks_for(alert) && group.expected.contains(&alert.name) == fires);
             // A rule that is not fed is silent whatever it says.
             let fed = |group: &&Group| read.iter().all(|(name, selector)| group.feeds(name, selector));
             let missing = |group: &Group| {

@@ -361,13 +361,7 @@ impl Storm {
 
 /// Two of four nodes are flushed. The exporter that has just these calls its half critical; by the recorded severity
 /// the cache is as bad as the one exporter with all four says: major, and nobody is paged.
-async fn halves_add_up(
-    cache: &Cache,
-    exporter: &Exporter,
-    half: &Exporter,
-    pager: &Pager,
-    speed: f64,
-) -> [Outcome; 2] {
+async fn halves_add_up(cache: &Cache, exporter: &Exporter, half: &Exporter, pager: &Pager, speed: f64) -> [Outcome; 2] {
     let impact = unix_now();
     for node in &cache.nodes[..2] {
         node.run(&["FLUSHALL"]).await;
