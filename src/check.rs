@@ -42,12 +42,11 @@ pub async fn check(config: &Config) -> (String, ExitStatus) {
         };
         let mut nodes = join_all(members.into_iter().map(ask)).await;
         // Shard by shard, the master above its replicas; as listed where there are none.
-        nodes.sort_by_cached_key(|(answer, member)| (member.shard.clone(), is_replica(answer, member)));
-        for (answer, member) in nodes {
-            let indent = if member.shard.is_some() && is_replica(&answer, &member) { "    " } else { "  " };
-            describe_node(&mut text, indent, &member, &answer);
-            count.add(answer.map(drop).map_err(|error| error.reason));
+        nodes.sort_by_cached_key(|(answer, member)| (member.place.shard.clone(), is_replica(answer, member)));
+        for shard in nodes.chunk_by(|(_, one), (_, other)| one.place.shard == other.place.shard) {
+            describe_shard(&mut text, shard);
         }
+        nodes.into_iter().for_each(|(answer, _)| count.add(answer.map(drop).map_err(|error| error.reason)));
         for (answer, member) in join_all(sentinels.into_iter().map(ask)).await {
             describe_node(&mut text, "  ", &member, &answer);
             count.add(answer.map(drop).map_err(|error| error.reason));
@@ -85,7 +84,26 @@ impl Count {
 
 /// By its own word, else by that of its peers.
 fn is_replica(answer: &Result<Sample, PollError>, member: &Member) -> bool {
-    answer.as_ref().ok().and_then(|sample| sample.role).or(member.role) == Some(Role::Replica)
+    answer.as_ref().ok().and_then(|sample| sample.role).or(member.place.role) == Some(Role::Replica)
+}
+
+/// A line for the shard, where they are of one, then each of them.
+fn describe_shard(text: &mut String, nodes: &[(Result<Sample, PollError>, Member)]) {
+    let name = nodes.first().and_then(|(_, member)| member.place.shard.as_ref());
+    if let Some(name) = name {
+        let usable = nodes.iter().filter(|(answer, _)| answer.is_ok()).count();
+        let slots = nodes.iter().filter_map(|(_, member)| member.place.slots).reduce(|sum, slots| sum + slots);
+        let slots = slots.map(|slots| format!(", {slots} slots")).unwrap_or_default();
+        line(text, format_args!("  shard {name}: {usable} of {} nodes usable{slots}", nodes.len()));
+    }
+    for (answer, member) in nodes {
+        let indent = match (name, is_replica(answer, member)) {
+            (None, _) => "  ",
+            (Some(_), false) => "    ",
+            (Some(_), true) => "      ",
+        };
+        describe_node(text, indent, member, answer);
+    }
 }
 
 fn describe_node(text: &mut String, indent: &str, member: &Member, answer: &Result<Sample, PollError>) {

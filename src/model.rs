@@ -286,6 +286,18 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// How a shard (a master and its replicas) is manned; value of the label `state`.
+    ShardState {
+        /// A master and a replica answer.
+        Ok = "ok",
+        /// Its master answers alone: nobody could take its place.
+        NoReplica = "no_replica",
+        /// No master answers.
+        NoMaster = "no_master",
+    }
+}
+
+vocabulary! {
     /// What a Sentinel announced; value of the label `event`.
     SentinelEvent {
         /// A master has another address now (`+switch-master`).

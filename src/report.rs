@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::verdict::{Episode, NodeVerdict, TypeVerdict};
 use crate::model::NodeState;
-use crate::publish::{CacheSnapshot, FleetSnapshot};
+use crate::publish::{CacheSnapshot, DiscoverySnapshot, FleetSnapshot, NodePlace};
 use crate::recommend;
 pub use hotkeys::HotKeySamples;
-pub use topology::{ClusterReport, MasterReport, SentinelReport, TopologyReport};
+pub use topology::{
+    ClusterReport, DiscoveryReport, MasterReport, SentinelReport, ShardReport, TopologyReport, UndiscoveredReport,
+};
 
 /// Version of both documents: changes only when a key changes its meaning or goes.
 const VERSION: u32 = 1;
@@ -40,6 +42,9 @@ pub struct Report {
     pub health: Health,
     /// Caches, by name.
     pub caches: Vec<CacheReport>,
+    /// Caches that are not among them because nobody says which nodes they have, by name.
+    #[serde(default)]
+    pub undiscovered: Vec<UndiscoveredReport>,
     /// Episodes of all caches, newest first, at most 100.
     pub episodes: Vec<EpisodeReport>,
 }
@@ -108,6 +113,8 @@ pub struct NodeReport {
     pub up: bool,
     pub down_reason: Option<String>,
     pub role: Option<String>,
+    /// The master and replicas it belongs to, where that is discovered.
+    pub shard: Option<String>,
     pub state: String,
     pub judged: bool,
     pub affected: bool,
@@ -176,13 +183,16 @@ impl Report {
     /// The fleet as of `now_unix`, Unix seconds.
     #[must_use]
     pub fn new(fleet: &FleetSnapshot, now_unix: f64) -> Self {
-        let caches: Vec<CacheReport> = fleet.caches.values().map(|cache| CacheReport::new(cache)).collect();
+        let discovery = |cache: &CacheSnapshot| fleet.discovery.get(&cache.cache).map(|discovery| &**discovery);
+        let caches: Vec<CacheReport> =
+            fleet.caches.values().map(|cache| CacheReport::new(cache, discovery(cache))).collect();
         Self {
             version: VERSION,
             time: now_unix,
             severity: caches.iter().map(|cache| cache.severity).max().unwrap_or(0),
             health: Health::sum(caches.iter().map(|cache| cache.health)),
             caches,
+            undiscovered: undiscovered(fleet),
             episodes: episodes(fleet),
         }
     }
@@ -235,8 +245,9 @@ impl Health {
 }
 
 impl CacheReport {
-    fn new(cache: &CacheSnapshot) -> Self {
+    fn new(cache: &CacheSnapshot, discovery: Option<&DiscoverySnapshot>) -> Self {
         let verdict = &cache.verdict;
+        let place = |index: usize| cache.nodes.get(index).and_then(|node| node.place.as_deref());
         Self {
             cache: cache.cache.to_string(),
             severity: verdict.severity.ordinal(),
@@ -253,8 +264,8 @@ impl CacheReport {
             started: verdict.started.map(|started| started + cache.detector_to_unix),
             health: Health::of(&verdict.nodes),
             recommendations: owned(recommend::for_cache(verdict)),
-            topology: TopologyReport::new(&cache.topology),
-            nodes: verdict.nodes.iter().map(NodeReport::new).collect(),
+            topology: TopologyReport::new(cache, discovery),
+            nodes: verdict.nodes.iter().enumerate().map(|(index, node)| NodeReport::new(node, place(index))).collect(),
         }
     }
 }
@@ -271,13 +282,14 @@ impl StormTypeReport {
 }
 
 impl NodeReport {
-    fn new(verdict: &NodeVerdict) -> Self {
+    fn new(verdict: &NodeVerdict, place: Option<&NodePlace>) -> Self {
         let signals = &verdict.signals;
         Self {
             node: verdict.node.to_string(),
             up: verdict.up,
             down_reason: verdict.down_reason.map(|reason| reason.to_string()),
             role: verdict.role.map(|role| role.to_string()),
+            shard: place.and_then(|place| place.shard.as_deref()).map(str::to_owned),
             state: verdict.state.to_string(),
             judged: verdict.judged,
             affected: verdict.affected,
@@ -332,6 +344,14 @@ impl EpisodeReport {
     }
 }
 
+/// Caches without a round because looks for their nodes have failed from the first on.
+pub(crate) fn undiscovered(fleet: &FleetSnapshot) -> Vec<UndiscoveredReport> {
+    let failing = fleet.discovery.iter().filter(|(cache, state)| !state.up() && !fleet.caches.contains_key(*cache));
+    failing
+        .map(|(cache, state)| UndiscoveredReport { cache: cache.to_string(), discovery: DiscoveryReport::new(state) })
+        .collect()
+}
+
 fn episodes(fleet: &FleetSnapshot) -> Vec<EpisodeReport> {
     let mut episodes: Vec<EpisodeReport> = fleet
         .caches
@@ -368,7 +388,7 @@ mod tests {
     #[test]
     fn every_key_of_the_contract_is_there_even_where_nothing_is_known() {
         let report = serde_json::to_value(report()).unwrap();
-        assert_eq!(keys(&report), sorted("version time severity health caches episodes"));
+        assert_eq!(keys(&report), sorted("version time severity health caches undiscovered episodes"));
         assert_eq!(keys(&report["health"]), sorted("healthy degraded critical unknown down"));
         let cache = &report["caches"][0];
         assert_eq!(
@@ -382,7 +402,7 @@ mod tests {
             keys(&cache["topology"]),
             sorted(
                 "failovers_total failovers_last_hour master_flaps_last_hour syncs_total split_brain partition_suspected sentinels \
-                 masters cluster"
+                 masters cluster shards discovery"
             )
         );
         assert_eq!(cache["topology"]["masters"][0]["flags"], serde_json::json!(["s_down"]));
@@ -391,7 +411,7 @@ mod tests {
         assert_eq!(
             keys(down),
             sorted(
-                "node up down_reason role state judged affected storm_type confidence indicators hit_ratio \
+                "node up down_reason role shard state judged affected storm_type confidence indicators hit_ratio \
                  hit_ratio_baseline lookups_per_second misses_per_second commands_per_second \
                  evicted_keys_per_second expired_keys_per_second memory_used_ratio replication_lag_seconds \
                  replication_lag_bytes evidence"

@@ -179,6 +179,20 @@ pub enum Source {
     File(PathBuf),
 }
 
+impl Source {
+    /// The key that it is written under.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Nodes(_) => "nodes",
+            Self::Cluster { .. } => "cluster",
+            Self::Sentinel(_) => "sentinel",
+            Self::Dns { .. } => "dns",
+            Self::File(_) => "file",
+        }
+    }
+}
+
 /// Sentinels and what to ask them for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SentinelSource {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Found, Member};
 use crate::config::{Access, AllowList, CacheConfig, Discovery, Endpoint, Source, node_name};
 use crate::model::{DiscoveryRefusal, Role};
+use crate::publish::NodePlace;
 
 /// Longest host, characters: DNS knows no longer ones.
 const HOST_CHARACTERS_MAX: usize = 255;
@@ -69,15 +70,18 @@ impl<'a> Admission<'a> {
                         tls: access.tls.clone(),
                         allow,
                     },
-                    role: found.role,
-                    shard: found.shard.map(Arc::from),
-                    id: found.id.map(Arc::from),
+                    place: NodePlace {
+                        role: found.role,
+                        shard: found.shard.map(Arc::from),
+                        id: found.id.map(Arc::from),
+                        slots: found.slots,
+                    },
                 }),
             }
         }
         let is_new = |member: &Member| !known.iter().any(|known| known.endpoint.node == member.endpoint.node);
         members.sort_by_cached_key(|member| {
-            (is_new(member), member.role != Some(Role::Master), member.endpoint.node.clone())
+            (is_new(member), member.place.role != Some(Role::Master), member.endpoint.node.clone())
         });
         let surplus = members.split_off(members.len().min(self.max_nodes));
         refused.extend(surplus.into_iter().map(|member| (member.endpoint.node, DiscoveryRefusal::MaxNodes)));

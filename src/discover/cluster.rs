@@ -74,15 +74,20 @@ fn from_shards(reply: &Reply, asked: &Endpoint) -> View {
     let shard = |shard: &Reply| {
         let text = |reply: &Reply, field| reply.field(field).and_then(Reply::text).map(str::to_owned);
         let written = shard.field("nodes").map_or(&[][..], Reply::items);
-        let serves = written.iter().any(|node| {
-            text(node, "role").as_deref() == Some("master") && text(node, "health").as_deref() == Some("online")
-        });
+        let masters = written.iter().filter(|node| text(node, "role").as_deref() == Some("master"));
+        let online = |node: &&Reply| text(node, "health").as_deref() == Some("online");
+        let serves = masters.clone().any(|node| online(&node));
+        let owner = masters.max_by_key(online).and_then(|node| text(node, "id"));
         let slots = shard.field("slots").map_or(&[][..], Reply::items).chunks_exact(2).map(|range| {
             let [first, last] = [&range[0], &range[1]].map(|slot| slot.integer().unwrap_or(0));
             (last - first + 1).clamp(0, SLOTS)
         });
-        let nodes: Vec<Found> = written.iter().filter_map(|node| from_shard_node(node, asked)).collect();
-        Shard { id: text(shard, "id"), nodes, slots_served: if serves { slots.sum() } else { 0 } }
+        let slots: i64 = slots.sum();
+        let mut nodes: Vec<Found> = written.iter().filter_map(|node| from_shard_node(node, asked)).collect();
+        if let Some(owner) = nodes.iter_mut().find(|node| node.id == owner) {
+            owner.slots = u64::try_from(slots).ok();
+        }
+        Shard { id: text(shard, "id"), nodes, slots_served: if serves { slots } else { 0 } }
     };
     View { shards: reply.items().iter().map(shard).filter(|shard| !shard.nodes.is_empty()).collect() }
 }
@@ -106,6 +111,7 @@ fn from_shard_node(node: &Reply, asked: &Endpoint) -> Option<Found> {
         role: role(text("role")?),
         shard: None,
         id: Some(text("id")?.to_owned()),
+        slots: None,
     })
 }
 
@@ -131,8 +137,7 @@ pub(super) fn from_nodes(text: &str, asked: &Endpoint) -> View {
         let host = hostname.unwrap_or(if ip.is_empty() { &asked.host } else { ip.trim_matches(['[', ']']) }).to_owned();
         let is_master = flags.contains(&"master");
         let role = Some(if is_master { Role::Master } else { Role::Replica });
-        let served =
-            if is_master && !flags.contains(&"fail") { slots.iter().map(|range| slots_in(range)).sum() } else { 0 };
+        let owned: i64 = slots.iter().map(|range| slots_in(range)).sum();
         let owner = if is_master { *id } else { *master };
         let shard = match shards.iter_mut().find(|(known, _)| known == owner) {
             Some((_, shard)) => shard,
@@ -142,8 +147,11 @@ pub(super) fn from_nodes(text: &str, asked: &Endpoint) -> View {
                 shard
             }
         };
-        shard.slots_served += served;
-        shard.nodes.push(Found { host, port, role, shard: None, id: Some((*id).to_owned()) });
+        if is_master && !flags.contains(&"fail") {
+            shard.slots_served += owned;
+        }
+        let slots = is_master.then(|| u64::try_from(owned).ok()).flatten();
+        shard.nodes.push(Found { host, port, role, shard: None, id: Some((*id).to_owned()), slots });
     }
     View { shards: shards.into_iter().map(|(_, shard)| shard).collect() }
 }

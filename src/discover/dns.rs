@@ -114,7 +114,7 @@ fn read(answer: &[u8]) -> Result<Vec<Found>, String> {
 }
 
 fn found(host: String, port: u16) -> Found {
-    Found { host, port, role: None, shard: None, id: None }
+    Found { host, port, role: None, shard: None, id: None, slots: None }
 }
 
 #[cfg(test)]

@@ -53,5 +53,5 @@ fn found(target: &str) -> Found {
         Some((host, port)) if !bare_v6 && !rest.ends_with(']') => (host, port.parse().unwrap_or(0)),
         _ => (rest, PORT),
     };
-    Found { host: host.trim_matches(['[', ']']).to_owned(), port, role: None, shard: None, id: None }
+    Found { host: host.trim_matches(['[', ']']).to_owned(), port, role: None, shard: None, id: None, slots: None }
 }

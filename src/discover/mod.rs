@@ -13,7 +13,6 @@ mod sentinel;
 mod task;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,6 +20,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{CacheConfig, Discovery, Endpoint, SentinelSource, Source};
 use crate::model::{DiscoveryRefusal, NodeName, Role};
+use crate::publish::NodePlace;
+use crate::topology::SENTINELS_MAX;
 use crate::wire::{PollError, TlsStore};
 pub use directory::Directory;
 pub use task::{Assignment, Finder, run};
@@ -42,18 +43,14 @@ pub struct NodeSet {
 pub struct Member {
     /// How to reach it.
     pub endpoint: Endpoint,
-    /// What it was said to be; its own word is newer.
-    pub role: Option<Role>,
-    /// The shard it belongs to: what it keeps when another node of it becomes master.
-    pub shard: Option<Arc<str>>,
-    /// Its id among its peers.
-    pub id: Option<Arc<str>>,
+    /// What it was said to be among its peers.
+    pub place: NodePlace,
 }
 
 impl NodeSet {
     /// Nodes that are listed in the configuration.
     fn listed(nodes: &[Endpoint]) -> Self {
-        let member = |endpoint: &Endpoint| Member { endpoint: endpoint.clone(), role: None, shard: None, id: None };
+        let member = |endpoint: &Endpoint| Member { endpoint: endpoint.clone(), place: NodePlace::default() };
         let mut members: Vec<Member> = nodes.iter().map(member).collect();
         members.sort_by(|a, b| a.endpoint.node.cmp(&b.endpoint.node));
         Self { members, sentinels: Vec::new() }
@@ -75,6 +72,7 @@ struct Found {
     role: Option<Role>,
     shard: Option<String>,
     id: Option<String>,
+    slots: Option<u64>,
 }
 
 /// What one look for a cache's nodes came to.
@@ -130,20 +128,28 @@ pub async fn look(
     let members = admission.admit(nodes, &access, known.map_or(&[][..], |known| &known.members), &mut refused).await;
     let sentinels = match &cache.source {
         Source::Sentinel(source) => {
-            let mut theirs = admission.admit(sentinels, &source.access, &[], &mut refused).await;
-            // Those that were configured are Sentinels whatever the others say.
-            for sentinel in &source.sentinels {
-                if !theirs.iter().any(|known| known.endpoint.node == sentinel.node) {
-                    let endpoint = sentinel.clone();
-                    theirs.push(Member { endpoint, role: Some(Role::Sentinel), shard: None, id: None });
-                }
-            }
-            theirs.sort_by(|a, b| a.endpoint.node.cmp(&b.endpoint.node));
-            theirs
+            let named = admission.admit(sentinels, &source.access, &[], &mut refused).await;
+            watched(&source.sentinels, named)
         }
         _ => Vec::new(),
     };
     Look { set: Some(NodeSet { members, sentinels }), faults, refused }
+}
+
+/// The Sentinels that are configured, whatever the others say, and of those they name as many as are watched.
+fn watched(configured: &[Endpoint], named: Vec<Member>) -> Vec<Member> {
+    let is_configured = |member: &Member| configured.iter().any(|sentinel| sentinel.node == member.endpoint.node);
+    let (mut sentinels, further): (Vec<Member>, Vec<Member>) = named.into_iter().partition(is_configured);
+    for sentinel in configured {
+        if !sentinels.iter().any(|known| known.endpoint.node == sentinel.node) {
+            let place = NodePlace { role: Some(Role::Sentinel), ..NodePlace::default() };
+            sentinels.push(Member { endpoint: sentinel.clone(), place });
+        }
+    }
+    let room = SENTINELS_MAX.saturating_sub(sentinels.len());
+    sentinels.extend(further.into_iter().take(room));
+    sentinels.sort_by(|a, b| a.endpoint.node.cmp(&b.endpoint.node));
+    sentinels
 }
 
 async fn read_file(path: &Path) -> Result<Vec<Found>, String> {
@@ -171,8 +177,8 @@ async fn ask_cluster(
     }
     let best = views.into_iter().max_by_key(cluster::View::rank)?;
     let shard_of = |id: &str| {
-        let member = members.iter().find(|member| member.id.as_deref() == Some(id));
-        member.and_then(|member| member.shard.as_deref()).map(str::to_owned)
+        let member = members.iter().find(|member| member.place.id.as_deref() == Some(id));
+        member.and_then(|member| member.place.shard.as_deref()).map(str::to_owned)
     };
     Some(best.into_nodes(shard_of))
 }

@@ -25,7 +25,9 @@ impl<'a> Groups<'a> {
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
         if matches!(source, Source::Cluster { .. }) {
             for member in members {
-                let (Some(shard), Some(id)) = (member.shard.as_deref(), member.id.as_deref()) else { continue };
+                let (Some(shard), Some(id)) = (member.place.shard.as_deref(), member.place.id.as_deref()) else {
+                    continue;
+                };
                 names.entry(shard).and_modify(|lowest| *lowest = id.min(lowest)).or_insert(id);
             }
         }
@@ -33,7 +35,7 @@ impl<'a> Groups<'a> {
     }
 
     fn name(&self, member: &'a Member) -> &'a str {
-        let shard = member.shard.as_deref().unwrap_or_else(|| member.endpoint.node.as_str());
+        let shard = member.place.shard.as_deref().unwrap_or_else(|| member.endpoint.node.as_str());
         self.0.get(shard).copied().unwrap_or(shard)
     }
 }

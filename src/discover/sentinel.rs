@@ -80,6 +80,7 @@ fn found(item: &Reply, role: Role, name: &str) -> Option<Found> {
         role: Some(role),
         shard: Some(name.to_owned()),
         id: text("runid").map(str::to_owned),
+        slots: None,
     })
 }
 

@@ -22,6 +22,9 @@ const SECOND_LOOK: Duration = Duration::from_secs(3);
 /// After a look that found nobody to ask.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Who could not be asked is published of so many: enough to see why.
+const FAULTS_SHOWN: usize = 8;
+
 /// How often a file is held against its last state.
 const FILE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -136,7 +139,7 @@ impl Record {
         let Finder { found, publisher, .. } = finder;
         let Look { set, faults, refused } = look;
         let (name, up) = (&cache.name, set.is_some());
-        if faults != self.faults || up != self.state.up {
+        if faults != self.faults || up != self.state.up() {
             match (up, faults.is_empty()) {
                 (false, _) => events::discovery_failed(name, &faults),
                 (true, false) => events::discovery_impaired(name, &faults),
@@ -144,6 +147,7 @@ impl Record {
                 (true, true) => {}
             }
         }
+        self.state.faults = faults.iter().take(FAULTS_SHOWN).cloned().collect();
         self.faults = faults;
         for (_, reason) in &refused {
             self.state.refused[*reason as usize] += 1;
@@ -152,9 +156,11 @@ impl Record {
             events::discovery_refused(name, &refused);
         }
         self.refused = refused;
-        self.state.up = up;
+        self.state.source = cache.source.key();
+        let now = (finder.unix_seconds)();
+        self.state.failing_since_unix = (!up).then(|| self.state.failing_since_unix.unwrap_or(now));
         if let Some(set) = set {
-            self.state.last_success_unix = Some((finder.unix_seconds)());
+            self.state.last_success_unix = Some(now);
             let (before, ours) = (found.borrow().clone(), part::ours(cache, &set));
             self.state.nodes = ours.members.len();
             if before.as_deref() != Some(&ours) {

@@ -1,6 +1,7 @@
 //! Sets of nodes out of what real servers said, played back by scripted ones.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
@@ -9,7 +10,7 @@ use crate::config::{Access, AllowList, Credentials, Masters, Shard};
 use crate::model::{CacheName, SeverityMode};
 use crate::publish::Publisher;
 use crate::wire::Reply;
-use crate::wire::scripted::{Script, ScriptedServer, bulk, deserted};
+use crate::wire::scripted::{self, Script, ScriptedServer, bulk, deserted};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -36,13 +37,13 @@ async fn saying(reply: String) -> ScriptedServer {
 /// Port, role, and the shard as the port of the master it was named after.
 fn members(set: &NodeSet) -> Vec<(u16, &str, String)> {
     let port_of = |shard: &str| {
-        let named = set.members.iter().find(|member| member.id.as_deref() == Some(shard));
+        let named = set.members.iter().find(|member| member.place.id.as_deref() == Some(shard));
         named.map_or(shard.to_owned(), |member| member.endpoint.port.to_string())
     };
     let row = |member: &Member| {
-        let role = member.role.map_or("", Role::as_str);
+        let role = member.place.role.map_or("", Role::as_str);
         let role = if role == "master" { "m" } else { "r" };
-        (member.endpoint.port, role, port_of(member.shard.as_deref().unwrap_or_default()))
+        (member.endpoint.port, role, port_of(member.place.shard.as_deref().unwrap_or_default()))
     };
     set.members.iter().map(row).collect()
 }
@@ -60,7 +61,8 @@ async fn one_live_seed_of_three_tells_the_whole_cluster() {
         assert!(members(&set).contains(&(master, "m", master.to_string())), "{:?}", members(&set));
         assert!(members(&set).contains(&(replica, "r", master.to_string())), "{:?}", members(&set));
     }
-    assert_eq!(set.members.len(), 6);
+    let slots = |set: &NodeSet| set.members.iter().filter_map(|member| member.place.slots).collect::<Vec<_>>();
+    assert_eq!((set.members.len(), slots(&set)), (6, vec![5461, 5462, 5461]));
     assert!(set.members.iter().all(|member| member.endpoint.credentials.expose_password() == Some("s3cret")));
     assert_eq!(set.member(&"127.0.0.1:21103".into()).unwrap().endpoint.port, 21103);
 }
@@ -78,8 +80,8 @@ async fn a_promoted_replica_keeps_its_shard_and_the_failed_master_stays() {
             "redis-7.0.15_shards_failed" => look_at(source(), &Discovery::default(), Some(&before)).await.set.unwrap(),
             _ => {
                 let shard_of = |id: &str| {
-                    let known = before.members.iter().find(|member| member.id.as_deref() == Some(id));
-                    known.and_then(|member| member.shard.as_deref()).map(str::to_owned)
+                    let known = before.members.iter().find(|member| member.place.id.as_deref() == Some(id));
+                    known.and_then(|member| member.place.shard.as_deref()).map(str::to_owned)
                 };
                 let (cache, discovery) = (cache(source()), Discovery::default());
                 let admission = admit::Admission::new(&cache, &discovery, Instant::now()).await;
@@ -95,6 +97,8 @@ async fn a_promoted_replica_keeps_its_shard_and_the_failed_master_stays() {
         assert!(rows.contains(&(21104, "m", "21100".to_owned())), "{rows:?}");
         assert!(rows.contains(&(21100, "m", "21100".to_owned())), "{rows:?}");
         assert!(rows.contains(&(21105, "r", "21101".to_owned())), "{rows:?}");
+        let slots = |port| after.member(&format!("127.0.0.1:{port}").as_str().into()).unwrap().place.slots;
+        assert_eq!((slots(21104), slots(21100).unwrap_or(0)), (Some(5461), 0), "slots moved with the promotion");
     }
 }
 
@@ -132,7 +136,7 @@ async fn exporters_share_a_cluster_by_whole_groups_and_a_failover_moves_none() {
     let set = look_at(source.clone(), &Discovery::default(), None).await.set.unwrap();
     let owned = owners(&source, &set);
     for (member, owner) in set.members.iter().zip(&owned) {
-        let siblings = set.members.iter().zip(&owned).filter(|(other, _)| other.shard == member.shard);
+        let siblings = set.members.iter().zip(&owned).filter(|(other, _)| other.place.shard == member.place.shard);
         assert!(siblings.clone().count() == 2 && siblings.clone().all(|(_, other)| other == owner), "{owned:?}");
     }
 }
@@ -142,11 +146,11 @@ async fn shards_that_the_server_names_are_called_so() {
     let server = saying(recorded("valkey-9.1.2_shards")).await;
     let look = look_at(Source::Cluster { seeds: vec![server.endpoint()] }, &Discovery::default(), None).await;
     let set = look.set.unwrap();
-    let mut shards: Vec<&str> = set.members.iter().filter_map(|member| member.shard.as_deref()).collect();
+    let mut shards: Vec<&str> = set.members.iter().filter_map(|member| member.place.shard.as_deref()).collect();
     shards.sort_unstable();
     shards.dedup();
     assert_eq!((set.members.len(), shards.len()), (6, 3));
-    assert!(set.members.iter().all(|member| member.id != member.shard));
+    assert!(set.members.iter().all(|member| member.place.id != member.place.shard));
 }
 
 #[tokio::test]
@@ -272,13 +276,26 @@ async fn sentinels_are_asked_with_their_own_password_and_give_the_nodes_theirs()
     assert_eq!(look.faults.len(), 1);
     let set = look.set.unwrap();
     let member = &set.members[0];
-    assert_eq!((member.endpoint.node.as_str(), member.role), ("127.0.0.1:6379", Some(Role::Master)));
-    assert_eq!((member.shard.as_deref(), member.id.as_deref()), (Some("mymaster"), Some("ab")));
+    assert_eq!((member.endpoint.node.as_str(), member.place.role), ("127.0.0.1:6379", Some(Role::Master)));
+    assert_eq!((member.place.shard.as_deref(), member.place.id.as_deref()), (Some("mymaster"), Some("ab")));
     assert_eq!(member.endpoint.credentials.expose_password(), Some("s3cret"));
     assert_eq!(set.sentinels.len(), 2, "both that are configured");
     let asked = ["AUTH watcher theirs", "CLIENT SETNAME cache-storm-exporter", "SENTINEL MASTER mymaster"];
     assert_eq!(server.commands()[..3], asked);
     assert_eq!(server.commands()[3..], ["SENTINEL REPLICAS mymaster", "SENTINEL SENTINELS mymaster"]);
+}
+
+#[test]
+fn sentinels_that_are_configured_come_before_those_that_are_named() {
+    let at = |port: u16| Endpoint {
+        node: format!("10.0.0.1:{port}").as_str().into(),
+        port,
+        ..scripted::endpoint(([127, 0, 0, 1], 1).into())
+    };
+    let named = (1000..1030).map(|port| Member { endpoint: at(port), place: NodePlace::default() }).collect();
+    let watched = watched(&[at(1029), at(9999)], named);
+    let ports: Vec<u16> = watched.iter().map(|member| member.endpoint.port).collect();
+    assert_eq!(ports, (1000..1014).chain([1029, 9999]).collect::<Vec<_>>());
 }
 
 #[test]
@@ -329,12 +346,14 @@ async fn a_changed_file_is_followed_and_a_broken_one_changes_nothing() {
     std::fs::write(&path, "[").unwrap();
     let state = || publisher.fleet().discovery.get(&name).cloned();
     let deadline = Instant::now() + wait;
-    while state().is_none_or(|state| state.up) {
+    while state().is_none_or(|state| state.up()) {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let state = state().unwrap();
     assert_eq!((state.nodes, state.last_success_unix, nodes(&sets.borrow())), (2, Some(7.0), 2));
+    assert_eq!((state.source, state.failing_since_unix), ("file", Some(7.0)));
+    assert!(state.faults[0].contains("is no JSON of the form"), "{:?}", state.faults);
     assert!(publisher.fleet().ready(), "discovery that fails keeps nobody waiting");
     task.abort();
 }

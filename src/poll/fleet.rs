@@ -230,10 +230,10 @@ mod tests {
 
     use super::cache::Judge;
     use super::*;
-    use crate::config::{CacheConfig, Endpoint, Poll, RedisMetrics, Source};
+    use crate::config::{CacheConfig, Endpoint, Masters, Poll, RedisMetrics, SentinelSource, Source};
     use crate::detect::verdict::CacheVerdict;
     use crate::model::{FailureReason, Severity, SeverityMode};
-    use crate::wire::scripted::{Script, ScriptedServer};
+    use crate::wire::scripted::{Script, ScriptedServer, bulk, deserted};
     use tokio::time::Instant;
 
     fn config(interval: Duration, caches: Vec<(&str, Vec<Endpoint>)>) -> Config {
@@ -404,6 +404,33 @@ mod tests {
         .await;
         let failures = publisher.fleet().caches["a"].nodes[0].failures;
         assert!(failures[FailureReason::Timeout as usize] >= 1);
+        fleet.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_a_sentinel_announces_is_reason_enough_to_look_for_the_nodes_again() {
+        let nobody = deserted().await;
+        let fields = ["name", "m", "ip", "127.0.0.1", "port", &nobody.port.to_string(), "config-epoch", "1"];
+        let others = Some(format!("*{}\r\n{}", fields.len(), fields.map(bulk).concat()));
+        let info = bulk("# Server\r\nrun_id:s\r\nredis_mode:sentinel\r\n");
+        let sentinel = ScriptedServer::start(Script { info, others, ..Script::default() }).await;
+        // Neither the next round nor the next look is due before the test is over.
+        let hour = Duration::from_secs(3600);
+        let mut config = config(hour, vec![("a", vec![])]);
+        config.poll.timeout = Duration::from_secs(5);
+        config.discovery.refresh = hour;
+        let source = SentinelSource {
+            sentinels: vec![sentinel.endpoint()],
+            masters: Masters::Named("m".to_owned()),
+            access: Default::default(),
+        };
+        let cache = CacheConfig { source: Source::Sentinel(source), ..CacheConfig::clone(&config.caches[0]) };
+        config.caches = vec![Arc::new(cache)];
+        let (fleet, _publisher) = start(&config, lenient);
+        let heard = |command: &str| sentinel.commands().iter().filter(|heard| heard.starts_with(command)).count();
+        until("a look, a poll and a subscription", || heard("SENTINEL MASTER") == 2 && heard("SUBSCRIBE") == 1).await;
+        sentinel.announce("-sdown", "slave 127.0.0.1:1 127.0.0.1 1 @ m 127.0.0.1 2");
+        until("a second look", || heard("SENTINEL MASTER") > 2).await;
         fleet.stop().await;
     }
 

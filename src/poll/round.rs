@@ -79,14 +79,13 @@ impl Nodes {
             .members
             .iter()
             .chain(&set.sentinels)
-            .map(|Member { endpoint, role, shard, id }| {
+            .map(|Member { endpoint, place }| {
                 let mut node = match before.iter().position(|node| node.snapshot.node == endpoint.node) {
                     Some(index) => before.swap_remove(index).reached_by(endpoint),
                     None => Node::new(endpoint),
                 };
-                node.sentinel |= *role == Some(Role::Sentinel);
-                let place = NodePlace { role: *role, shard: shard.clone(), id: id.clone() };
-                node.snapshot.place = (place != NodePlace::default()).then(|| Arc::new(place));
+                node.sentinel |= place.role == Some(Role::Sentinel);
+                node.snapshot.place = (*place != NodePlace::default()).then(|| Arc::new(place.clone()));
                 node
             })
             .collect();
@@ -237,7 +236,7 @@ mod tests {
     use crate::wire::scripted::{Script, ScriptedServer, deserted};
 
     fn set(nodes: Vec<Endpoint>) -> NodeSet {
-        let member = |endpoint| Member { endpoint, role: None, shard: None, id: None };
+        let member = |endpoint| Member { endpoint, place: NodePlace::default() };
         NodeSet { members: nodes.into_iter().map(member).collect(), sentinels: Vec::new() }
     }
 

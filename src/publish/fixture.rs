@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::dropin::{MAX_DATABASES, Readings, ServerView};
 use super::table::cache::{DETECTION_DELAY_BOUNDS, EPISODE_DURATION_BOUNDS, POLL_DURATION_BOUNDS};
 use super::{
-    Answers, CacheSnapshot, DiscoverySnapshot, Histogram, HotKeySnapshot, HotPattern, Interest, NodeSnapshot, Publisher,
+    Answers, CacheSnapshot, DiscoverySnapshot, Histogram, HotKeySnapshot, HotPattern, Interest, NodePlace,
+    NodeSnapshot, Publisher,
 };
 use crate::detect::verdict::{CacheVerdict, EndReason, Episode, EpisodeType, NodeVerdict, Signals, TypeVerdict};
 use crate::model::{CacheName, FailureReason, Indicator, NodeName, NodeState, Role, Severity, StormType};
@@ -38,10 +39,30 @@ pub(crate) fn publisher() -> Publisher {
     let publisher = Publisher::default();
     publisher.expect(&[CacheName::from("sessions"), CacheName::from("catalog")]);
     publisher.publish(cache("sessions"));
-    let discovery = DiscoverySnapshot { up: true, last_success_unix: Some(ROUND_UNIX), nodes: 3, refused: [1, 0, 0] };
-    publisher.set_discovery(&CacheName::from("sessions"), Some(discovery));
+    publisher.set_discovery(&CacheName::from("sessions"), Some(discovery()));
     publisher.show_hot_keys(&CacheName::from("sessions"), &NodeName::from("10.0.0.1:6379"), hot_keys());
     publisher
+}
+
+/// That of a cache whose last look succeeded.
+pub(crate) fn discovery() -> DiscoverySnapshot {
+    DiscoverySnapshot {
+        source: "cluster",
+        last_success_unix: Some(ROUND_UNIX),
+        nodes: 3,
+        refused: [1, 0, 0],
+        ..DiscoverySnapshot::default()
+    }
+}
+
+/// That of a cache whose Sentinel has not answered for 42 s.
+pub(crate) fn failing_discovery() -> DiscoverySnapshot {
+    DiscoverySnapshot {
+        source: "sentinel",
+        failing_since_unix: Some(ROUND_UNIX - 42.0),
+        faults: vec!["s:26379: connection refused".to_owned()],
+        ..discovery()
+    }
 }
 
 fn hot_keys() -> HotKeySnapshot {
@@ -66,6 +87,11 @@ fn hot_keys() -> HotKeySnapshot {
 pub(crate) fn cache(name: &str) -> CacheSnapshot {
     let replica = format!("{}{LINK}", MASTER.replace("role:master", "role:slave"));
     let (nodes, verdicts): (Vec<_>, Vec<_>) = [master(MASTER), self::replica(&replica), down()].into_iter().unzip();
+    let mut nodes: Vec<NodeSnapshot> = nodes;
+    for (node, role, slots) in [(0, Role::Master, Some(16_384)), (1, Role::Replica, None)] {
+        let (shard, id) = (Some("m".into()), Some(format!("id-{node}").into()));
+        nodes[node].place = Some(Arc::new(NodePlace { role: Some(role), shard, id, slots }));
+    }
     let mut poll_duration_seconds = Histogram::new(POLL_DURATION_BOUNDS);
     poll_duration_seconds.observe(0.002);
     CacheSnapshot {

@@ -6,12 +6,14 @@ pub(crate) mod fixture;
 pub mod histogram;
 pub mod hotkeys;
 pub mod recent;
+mod shards;
 pub mod snapshot;
 pub mod table;
 
 pub use histogram::Histogram;
 pub use hotkeys::{HotKeySnapshot, HotPattern};
 pub use recent::Recent;
+pub use shards::{Shard, shards};
 pub use snapshot::{
     Answers, CacheSnapshot, DiscoverySnapshot, FleetSnapshot, Interest, NodePlace, NodeSnapshot, Publisher,
     SamplingCost,

@@ -98,19 +98,33 @@ pub struct NodePlace {
     pub shard: Option<Arc<str>>,
     /// Its id among its peers.
     pub id: Option<Arc<str>>,
+    /// Slots of a cluster that it owns as a master; `None` elsewhere.
+    pub slots: Option<u64>,
 }
 
 /// How the discovery of a cache's nodes goes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DiscoverySnapshot {
-    /// The last look found out which nodes there are.
-    pub up: bool,
-    /// When one last did, Unix seconds; `None` if none ever did.
+    /// Who is asked: the key of the configuration.
+    pub source: &'static str,
+    /// Since when looks have not found out which nodes there are, Unix seconds; `None` if the last one did.
+    pub failing_since_unix: Option<f64>,
+    /// Who could not be asked by the last look, and why: the first few, `NAME: reason`. No passwords.
+    pub faults: Vec<String>,
+    /// When a look last found out, Unix seconds; `None` if none ever did.
     pub last_success_unix: Option<f64>,
     /// Nodes found then.
     pub nodes: usize,
     /// Addresses refused so far, once per look, in the order of [`DiscoveryRefusal::ALL`].
     pub refused: [u64; DiscoveryRefusal::ALL.len()],
+}
+
+impl DiscoverySnapshot {
+    /// The last look found out which nodes there are.
+    #[must_use]
+    pub fn up(&self) -> bool {
+        self.failing_since_unix.is_none()
+    }
 }
 
 /// One cache as of its last round.
@@ -188,7 +202,7 @@ impl FleetSnapshot {
     /// them has failed, so that it does not keep the others from being served.
     #[must_use]
     pub fn ready(&self) -> bool {
-        let failed = |cache| self.discovery.get(cache).is_some_and(|discovery| !discovery.up);
+        let failed = |cache| self.discovery.get(cache).is_some_and(|discovery| !discovery.up());
         self.expected.iter().all(|cache| self.caches.contains_key(cache) || failed(cache))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CacheReport, NodeReport, Report};
+use super::{CacheReport, NodeReport, Report, UndiscoveredReport};
 
 const HEADINGS: [&str; 8] = ["NODE", "ROLE", "STATE", "HIT RATIO", "BASELINE", "LOOKUPS/S", "MISSES/S", "FINDINGS"];
 
@@ -17,6 +17,10 @@ pub(super) fn render(report: &Report) -> String {
     );
     if report.caches.is_empty() {
         text.push_str("no cache has had a round yet\n");
+    }
+    for UndiscoveredReport { cache, discovery } in &report.undiscovered {
+        let remark = discovery.remark(report.time).unwrap_or_default();
+        writeln!(text, "{cache}: nodes not known: {remark}").expect("writing to a string cannot fail");
     }
     for cache in &report.caches {
         text.push('\n');
@@ -51,7 +55,7 @@ fn render_cache(text: &mut String, cache: &CacheReport, now: f64) {
     }
     text.push_str(&headline);
     text.push('\n');
-    if let Some(remark) = cache.topology.remark() {
+    if let Some(remark) = cache.topology.remark(now) {
         writeln!(text, "  topology: {remark}").expect("writing to a string cannot fail");
     }
     let rows: Vec<[String; 8]> = cache.nodes.iter().map(row).collect();
@@ -111,6 +115,18 @@ mod tests {
         );
         assert_eq!(lines[6], "  10.0.0.3:6379  -        down      -          -         -          -         refused");
         assert!(lines[7].starts_with("  * The clients ask"), "{text}");
+    }
+
+    #[test]
+    fn discovery_that_fails_is_told_with_its_reason() {
+        let publisher = fixture::publisher();
+        for cache in ["sessions", "catalog"] {
+            publisher.set_discovery(&cache.into(), Some(fixture::failing_discovery()));
+        }
+        let text = Report::new(&publisher.fleet(), fixture::ROUND_UNIX).to_table();
+        let told = "discovery (sentinel) has failed for 42 s: s:26379: connection refused";
+        assert!(text.contains(&format!("\ncatalog: nodes not known: {told}\n")), "{text}");
+        assert!(text.contains(&format!("\n  topology: {told}; the last known nodes are polled\n")), "{text}");
     }
 
     #[test]

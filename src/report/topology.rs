@@ -2,9 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::SentinelFlag;
+use crate::model::{NodeName, SentinelFlag};
+use crate::publish::{CacheSnapshot, DiscoverySnapshot, Shard, shards};
 use crate::topology::cluster::ClusterInfo;
-use crate::topology::{MasterState, SentinelState, Topology};
+use crate::topology::{MasterState, SentinelState};
+
+/// Shards named in a remark; the others are counted.
+const SHARDS_NAMED: usize = 3;
 
 /// Who leads, who watches, and what they disagree about.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,50 @@ pub struct TopologyReport {
     pub masters: Vec<MasterReport>,
     /// Null without a cluster.
     pub cluster: Option<ClusterReport>,
+    /// By name; empty where nodes are listed, or found without saying what belongs together.
+    pub shards: Vec<ShardReport>,
+    /// Null where nodes are listed.
+    pub discovery: Option<DiscoveryReport>,
+}
+
+/// A master and its replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // named as the metrics they repeat
+pub struct ShardReport {
+    pub shard: String,
+    /// `ok`, `no_replica` or `no_master`.
+    pub state: String,
+    /// The master that answers.
+    pub master: Option<String>,
+    pub nodes: u64,
+    pub nodes_up: u64,
+    /// Slots that it owns; null without a cluster.
+    pub slots: Option<u64>,
+}
+
+/// How the search for the nodes goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // named as the metrics they repeat
+pub struct DiscoveryReport {
+    /// `cluster`, `sentinel`, `dns` or `file`.
+    pub source: String,
+    pub up: bool,
+    /// Since when it fails, Unix seconds; null while it does not.
+    pub failing_since: Option<f64>,
+    /// Who could not be asked in the last look, and why. While it is up, others could.
+    pub faults: Vec<String>,
+    /// Unix seconds; null if it never succeeded.
+    pub last_success: Option<f64>,
+    /// Found then.
+    pub nodes: u64,
+}
+
+/// A cache of which no node was ever found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // it is what its name says
+pub struct UndiscoveredReport {
+    pub cache: String,
+    pub discovery: DiscoveryReport,
 }
 
 /// One Sentinel.
@@ -66,8 +114,9 @@ pub struct ClusterReport {
 }
 
 impl TopologyReport {
-    pub(crate) fn new(topology: &Topology) -> Self {
-        let names = |nodes: &[crate::model::NodeName]| nodes.iter().map(ToString::to_string).collect();
+    pub(crate) fn new(cache: &CacheSnapshot, discovery: Option<&DiscoverySnapshot>) -> Self {
+        let topology = &cache.topology;
+        let names = |nodes: &[NodeName]| nodes.iter().map(ToString::to_string).collect();
         Self {
             failovers_total: topology.failovers_total,
             failovers_last_hour: topology.failovers_last_hour,
@@ -78,12 +127,24 @@ impl TopologyReport {
             sentinels: topology.sentinels.iter().map(SentinelReport::new).collect(),
             masters: topology.masters.iter().map(MasterReport::new).collect(),
             cluster: topology.cluster.map(ClusterReport::new),
+            shards: shards(&cache.nodes).iter().map(ShardReport::new).collect(),
+            discovery: discovery.map(DiscoveryReport::new),
         }
     }
 
-    /// What somebody should know of it, in a line; `None` if all is as it should be.
-    pub(crate) fn remark(&self) -> Option<String> {
+    /// What somebody should know of it at `now`, Unix seconds, in a line; `None` if all is as it should be.
+    pub(crate) fn remark(&self, now: f64) -> Option<String> {
         let mut remarks = Vec::new();
+        if let Some(failing) = self.discovery.as_ref().and_then(|discovery| discovery.remark(now)) {
+            remarks.push(format!("{failing}; the last known nodes are polled"));
+        }
+        let headless: Vec<&ShardReport> = self.shards.iter().filter(|shard| shard.master.is_none()).collect();
+        if !headless.is_empty() {
+            let named: Vec<String> = headless.iter().take(SHARDS_NAMED).map(|shard| shard.named()).collect();
+            let more = headless.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            remarks.push(format!("no master answers in {}{more}", named.join(", ")));
+        }
         if !self.split_brain.is_empty() {
             remarks.push(format!("split brain: {} all claim to be the master", self.split_brain.join(", ")));
         }
@@ -102,6 +163,44 @@ impl TopologyReport {
             remarks.push(format!("failovers in the last hour: {}", self.failovers_last_hour));
         }
         (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+}
+
+impl ShardReport {
+    fn new(shard: &Shard<'_>) -> Self {
+        Self {
+            shard: shard.name.to_owned(),
+            state: shard.state().to_string(),
+            master: shard.master.map(ToString::to_string),
+            nodes: shard.nodes as u64,
+            nodes_up: shard.nodes_up as u64,
+            slots: shard.slots,
+        }
+    }
+
+    /// `shard NAME (5461 slots)`.
+    fn named(&self) -> String {
+        let slots = self.slots.map(|slots| format!(" ({slots} slots)")).unwrap_or_default();
+        format!("shard {}{slots}", self.shard)
+    }
+}
+
+impl DiscoveryReport {
+    pub(crate) fn new(discovery: &DiscoverySnapshot) -> Self {
+        Self {
+            source: discovery.source.to_owned(),
+            up: discovery.up(),
+            failing_since: discovery.failing_since_unix,
+            faults: discovery.faults.clone(),
+            last_success: discovery.last_success_unix,
+            nodes: discovery.nodes as u64,
+        }
+    }
+
+    /// That it fails, for how long at `now`, and why; `None` if it does not.
+    pub(crate) fn remark(&self, now: f64) -> Option<String> {
+        let seconds = (now - self.failing_since?).max(0.0);
+        Some(format!("discovery ({}) has failed for {seconds:.0} s: {}", self.source, self.faults.join(", ")))
     }
 }
 
@@ -137,9 +236,20 @@ impl ClusterReport {
 mod tests {
     use super::*;
 
+    fn shard(name: &str, master: Option<&str>) -> ShardReport {
+        ShardReport {
+            shard: name.into(),
+            state: String::new(),
+            master: master.map(str::to_owned),
+            nodes: 2,
+            nodes_up: 1,
+            slots: Some(5461),
+        }
+    }
+
     #[test]
     fn a_remark_names_what_is_wrong_and_nothing_else() {
-        assert_eq!(TopologyReport::default().remark(), None);
+        assert_eq!(TopologyReport::default().remark(0.0), None);
         let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
         let master = MasterReport {
             name: "m".into(),
@@ -154,10 +264,22 @@ mod tests {
             split_brain: names(["a:1", "b:1"]),
             masters: vec![master],
             failovers_last_hour: 2,
+            shards: vec![shard("5f", None), shard("6a", Some("a:1"))],
+            discovery: Some(DiscoveryReport {
+                source: "sentinel".into(),
+                up: false,
+                failing_since: Some(100.0),
+                faults: vec!["s:26379: connection refused".into()],
+                last_success: Some(90.0),
+                nodes: 2,
+            }),
             ..TopologyReport::default()
         };
-        let expected = "split brain: a:1, b:1 all claim to be the master; Sentinels have no quorum for m; Sentinels \
+        let expected = "discovery (sentinel) has failed for 42 s: s:26379: connection refused; the last known nodes are \
+                        polled; no master answers in shard 5f (5461 slots); split brain: a:1, b:1 all claim to be the master; Sentinels have no quorum for m; Sentinels \
                         disagree where m is: a:1, b:1; failovers in the last hour: 2";
-        assert_eq!(topology.remark().as_deref(), Some(expected));
+        assert_eq!(topology.remark(142.0).as_deref(), Some(expected));
+        let headless = TopologyReport { shards: vec![shard("5f", None); 5], ..TopologyReport::default() };
+        assert!(headless.remark(0.0).unwrap().ends_with("shard 5f (5461 slots) and 2 more"));
     }
 }

@@ -265,6 +265,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_page_says_that_discovery_fails_and_why() {
+        let state = state();
+        for cache in ["sessions", "catalog"] {
+            state.publisher.set_discovery(&cache.into(), Some(fixture::failing_discovery()));
+        }
+        let page = get(state, "/").await;
+        for part in [
+            "Topology: discovery (sentinel) has failed for ",
+            " s: s:26379: connection refused; the last known nodes are polled.",
+            "Nobody says which nodes catalog has: discovery (sentinel) has failed for ",
+        ] {
+            assert!(page.text().contains(part), "{part}: {}", page.text());
+        }
+    }
+
+    #[tokio::test]
     async fn what_the_page_is_made_of_is_served_beside_it() {
         for (path, kind) in [
             (page::STYLE_PATH, "text/css; charset=utf-8"),

@@ -22,6 +22,7 @@ use super::App;
 use super::api::{failed, now_unix, waiting};
 use crate::model::{NodeState, Severity};
 use crate::publish::{CacheSnapshot, FleetSnapshot, Publisher, Recent};
+use crate::report::{UndiscoveredReport, undiscovered};
 
 /// Where style, script and icon are: the page's policy allows none inside it.
 pub(super) const STYLE_PATH: &str = "/page.css";
@@ -79,7 +80,7 @@ fn render(publisher: &Publisher, view: &View, notice: Option<&str>, now: f64) ->
                 a.skip href="#main" { "Skip to the verdict" }
                 (bar(view))
                 main id="main" tabindex="-1" data-news=(news(&fleet)) data-time=(Utc(now).since(now)) {
-                    (notices(&fleet, notice))
+                    (notices(&fleet, notice, now))
                     (verdict(&fleet, &headline))
                     (caches(publisher, &fleet, view, now))
                     (episodes::table(&fleet, now))
@@ -111,7 +112,7 @@ fn bar(view: &View) -> Markup {
     }
 }
 
-fn notices(fleet: &FleetSnapshot, notice: Option<&str>) -> Markup {
+fn notices(fleet: &FleetSnapshot, notice: Option<&str>, now: f64) -> Markup {
     let waiting = waiting(fleet);
     html! {
         @if let Some(notice) = notice { p.notice { (notice) } }
@@ -120,6 +121,9 @@ fn notices(fleet: &FleetSnapshot, notice: Option<&str>) -> Markup {
         }
         @if !waiting.is_empty() {
             p.notice { "Waiting for the first round of: " (waiting.join(", ")) }
+        }
+        @for UndiscoveredReport { cache, discovery } in undiscovered(fleet) {
+            p.notice.bad { "Nobody says which nodes " (cache) " has: " (discovery.remark(now).unwrap_or_default()) "." }
         }
     }
 }
@@ -190,7 +194,8 @@ fn caches(publisher: &Publisher, fleet: &FleetSnapshot, view: &View, now: f64) -
     let searched = !small || !view.filter.is_empty();
     let section = |id: usize, snapshot: &CacheSnapshot| {
         let recent = recents.get(&snapshot.cache).unwrap_or(&nothing);
-        Section { snapshot, recent, span: chart::Span::until(now), view, now, id, open: small }.render()
+        let discovery = fleet.discovery.get(&snapshot.cache).map(|discovery| &**discovery);
+        Section { snapshot, discovery, recent, span: chart::Span::until(now), view, now, id, open: small }.render()
     };
     let storms = storms(fleet);
     let quiet: Vec<&CacheSnapshot> =

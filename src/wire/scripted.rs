@@ -18,6 +18,8 @@ pub(crate) struct Script {
     pub(crate) set_name: String,
     pub(crate) info: String,
     pub(crate) commandstats: String,
+    /// To every command that has no reply of its own here; `None`: as to `INFO`.
+    pub(crate) others: Option<String>,
     /// Said at once to whoever connects, who is then hung up on.
     pub(crate) greeting: Option<String>,
     /// Takes commands and answers none.
@@ -31,6 +33,7 @@ impl Default for Script {
             set_name: "+OK\r\n".into(),
             info: bulk("# Server\r\nredis_version:7.0.15\r\nrun_id:a\r\nrole:master\r\nkeyspace_hits:1\r\n"),
             commandstats: bulk("# Commandstats\r\ncmdstat_set:calls=3\r\n"),
+            others: None,
             greeting: None,
             hang: false,
         }
@@ -54,6 +57,8 @@ struct Shared {
     connections: AtomicUsize,
     commands: Mutex<Vec<String>>,
     cut: watch::Sender<usize>,
+    /// The last thing announced, as a whole reply.
+    announced: watch::Sender<String>,
 }
 
 impl ScriptedServer {
@@ -69,6 +74,7 @@ impl ScriptedServer {
             connections: AtomicUsize::new(0),
             commands: Mutex::default(),
             cut: watch::Sender::new(0),
+            announced: watch::Sender::default(),
         });
         let accepting = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
         Self { address, shared, accepting }
@@ -85,6 +91,12 @@ impl ScriptedServer {
     /// Hangs up on every client.
     pub(crate) fn cut_connections(&self) {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Says it to every subscriber, whatever he subscribed to.
+    pub(crate) fn announce(&self, channel: &str, message: &str) {
+        let words = ["message", channel, message].map(bulk).concat();
+        self.shared.announced.send_replace(format!("*3\r\n{words}"));
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -160,12 +172,24 @@ async fn answer(stream: impl AsyncRead + AsyncWrite, shared: Arc<Shared>) -> Opt
             continue;
         }
         let reply = match command.split_once(' ').map_or(&*command, |(name, _)| name) {
+            "SUBSCRIBE" => return announce(write, shared.announced.subscribe()).await,
             "AUTH" => script.auth,
             "CLIENT" => script.set_name,
-            _ if command.ends_with("commandstats") => script.commandstats,
-            _ => script.info,
+            "INFO" if command.ends_with("commandstats") => script.commandstats,
+            "INFO" => script.info,
+            _ => script.others.unwrap_or(script.info),
         };
         write.write_all(reply.as_bytes()).await.ok()?;
+        write.flush().await.ok()?;
+    }
+}
+
+/// Listens no more, and says what is announced from now on.
+async fn announce(mut write: impl AsyncWrite + Unpin, mut announced: watch::Receiver<String>) -> Option<()> {
+    loop {
+        announced.changed().await.ok()?;
+        let said = announced.borrow_and_update().clone();
+        write.write_all(said.as_bytes()).await.ok()?;
         write.flush().await.ok()?;
     }
 }

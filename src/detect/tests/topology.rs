@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::rig::{Rig, node, settings};
 use crate::detect::settings::Settings;
 use crate::detect::verdict::SentinelView;
-use crate::model::{FailureReason, Indicator, Role, StormType};
+use crate::model::{FailureReason, Indicator, Role, Severity, StormType};
 use crate::thresholds::Threshold;
 
 /// A master `n00` with its replica `n01`, and another master.
@@ -44,6 +44,15 @@ fn failovers_of_one_master_add_up_though_each_begins_a_history_of_its_own() {
         assert_eq!(promoted.storm_type, Some(StormType::FailoverCascade));
         assert_eq!(promoted.sub_reason, (failover == 2).then_some("flapping"), "failover {failover}");
     }
+}
+
+#[test]
+fn a_sentinel_that_never_answers_is_down_and_no_storm() {
+    let mut rig = Rig::new(3);
+    rig.servers[2].down = Some(FailureReason::Refused);
+    let verdict = rig.run(600.0);
+    assert_eq!((verdict.severity, verdict.eligible_nodes), (Severity::None, 2));
+    assert!(!node(&verdict, "n02").up);
 }
 
 fn says(rig: &mut Rig, config_epoch: u64, master: &str) {

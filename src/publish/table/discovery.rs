@@ -28,7 +28,7 @@ pub const DISCOVERY: &[DiscoveryRow] = &[
         Kind::Gauge,
         "cache_storm_discovery_up",
         "1 if the last look found out which nodes the cache has, 0 while the last known ones are polled.",
-        |discovery, out| out.flag(discovery.up),
+        |discovery, out| out.flag(discovery.up()),
     ),
     row(
         Kind::Gauge,

@@ -2,8 +2,8 @@
 
 use super::cache::{CacheRow, gauge};
 use super::{Family, Kind, Scope, Sink};
-use crate::model::{SentinelEvent, SentinelFlag};
-use crate::publish::CacheSnapshot;
+use crate::model::{SentinelEvent, SentinelFlag, ShardState};
+use crate::publish::{CacheSnapshot, shards};
 use crate::topology::sentinel::MASTERS_MAX;
 use crate::topology::{MasterState, SENTINELS_MAX};
 
@@ -73,6 +73,21 @@ pub const TOPOLOGY: &[CacheRow] = &[
         },
     )
     .by(&["result"], 3),
+    gauge(
+        "cache_storm_shards",
+        "Shards (a master and its replicas, by discovery) by how they are manned: ok, no_replica (the master alone \
+         answers), no_master (no master of it answers).",
+        |cache, out| {
+            let shards = shards(&cache.nodes);
+            if !shards.is_empty() {
+                for state in ShardState::ALL {
+                    let count = shards.iter().filter(|shard| shard.state() == *state).count();
+                    out.labelled(&[state.as_str()], count as f64);
+                }
+            }
+        },
+    )
+    .by(&["state"], ShardState::ALL.len()),
     gauge("cache_storm_sentinel_up", "1 if the Sentinel answers (SENTINEL MASTERS).", |cache, out| {
         for sentinel in &cache.topology.sentinels {
             out.labelled(&[sentinel.sentinel.as_str()], flag(sentinel.up));

@@ -10,8 +10,8 @@ use super::words::{
 use super::{level, nodes};
 use crate::detect::verdict::{CacheVerdict, NodeVerdict, TypeVerdict};
 use crate::model::{Indicator, Severity};
-use crate::publish::CacheSnapshot;
 use crate::publish::recent::{Recent, Totals};
+use crate::publish::{CacheSnapshot, DiscoverySnapshot};
 use crate::recommend;
 use crate::report::TopologyReport;
 
@@ -24,6 +24,7 @@ const FACTOR_MIN: f64 = 1.2;
 /// What a cache's part of the page is made from.
 pub(super) struct Section<'a> {
     pub(super) snapshot: &'a CacheSnapshot,
+    pub(super) discovery: Option<&'a DiscoverySnapshot>,
     pub(super) recent: &'a Recent,
     pub(super) span: Stretch,
     pub(super) view: &'a View,
@@ -119,7 +120,7 @@ impl Section<'_> {
             @if age > ROUND_AGE_MAX {
                 p.notice.bad { "The last round of this cache closed " (Span(age)) " ago: what is said of it may be old." }
             }
-            @if let Some(remark) = TopologyReport::new(&self.snapshot.topology).remark() {
+            @if let Some(remark) = TopologyReport::new(self.snapshot, self.discovery).remark(self.now) {
                 p.notice { "Topology: " (remark) "." }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::grafana::{DOCS, Dashboard, GREEN, ORANGE, Panel, RED, Row, Unit, words};
 use super::query::{self, node, select};
+use super::topology;
 use super::vocabulary::yes_no;
 
 const NOBODY: &str = "no exporter answers";
@@ -16,6 +17,7 @@ pub(crate) fn dashboard() -> Dashboard {
         rows: vec![
             Row::open("Now", now()),
             Row::open("Rounds and polls", polls()),
+            Row::open("Which nodes there are", topology::discovery()),
             Row::open("The process", process()),
         ],
     }
@@ -85,6 +87,7 @@ fn what_to_do() -> String {
         page("CacheDetectorStalled", "Rounds do not close."),
         page("CacheSamplesStale", "A node's numbers are old."),
         page("CacheNodeDown", "A node does not answer."),
+        page("CacheDiscoveryFailing", "Nobody says which nodes a cache has."),
     ]
     .join("\n")
 }

@@ -8,6 +8,7 @@ use super::vocabulary::yes_no;
 
 const NO_SENTINELS: &str = "no Sentinels are watched";
 const NO_CLUSTER: &str = "no cluster";
+const LISTED: &str = "every cache's nodes are listed in the configuration";
 const NOBODY: &str = "no exporter answers";
 
 /// The largest of what exporters say, by cache and these labels.
@@ -55,6 +56,42 @@ pub(super) fn failovers() -> Vec<Panel> {
             .range(0.0, None)
             .decimals(0)
             .or(NOBODY),
+        Panel::lines("Shards that are not fully manned", "A shard is a master and its replicas, by discovery. no_replica: the master alone answers · no_master: no master of it answers.", (24, 7))
+            .ask(format!("max by (cache, state) ({})", select("cache_storm_shards", "state!=\"ok\"")), "{{cache}} {{state}}")
+            .range(0.0, None)
+            .decimals(0)
+            .or(LISTED),
+    ]
+}
+
+/// Whether it is known which nodes there are: a row of the exporter's dashboard.
+pub(super) fn discovery() -> Vec<Panel> {
+    let age =
+        format!("time() - min by (cache) ({})", select("cache_storm_discovery_last_success_timestamp_seconds", ""));
+    let rejected = format!(
+        "max by (cache, reason) (rate({}[$__rate_interval]))",
+        select("cache_storm_discovery_rejected_total", "")
+    );
+    vec![
+        Panel::states("Discovery", "Whether the last look found out which nodes the cache has. Failing: the last known ones are polled; the log, the report and the status page say why.", (12, 7))
+            .ask(format!("min by (cache) ({})", select("cache_storm_discovery_up", "")), "{{cache}}")
+            .words(&words(&[("0", "failing", RED), ("1", "up", GREEN)]))
+            .or(LISTED),
+        Panel::lines("Nodes found", "By the last look that found out.", (12, 7))
+            .ask(query::cache("cache_storm_discovery_nodes"), "{{cache}}")
+            .range(0.0, None)
+            .decimals(0)
+            .or(LISTED),
+        Panel::lines("Seconds since a look succeeded", "By cache. It rises to `discovery.refresh` and falls again.", (12, 7))
+            .ask(age, "{{cache}}")
+            .unit(Unit::Seconds)
+            .range(0.0, None)
+            .or(LISTED),
+        Panel::lines("Addresses refused, per second", "By reason, once per look: outside discovery.allow, past max_nodes, no address.", (12, 7))
+            .ask(rejected, "{{cache}} {{reason}}")
+            .unit(Unit::PerSecond)
+            .range(0.0, None)
+            .or(LISTED),
     ]
 }
 

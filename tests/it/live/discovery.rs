@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::harness::exporter::Exporter;
+use crate::harness::exporter::{Exporter, run};
 use crate::harness::load::{Keys, Load, Traffic};
 use crate::harness::redis::Redis;
 use crate::harness::{eventually, free_port, throughout};
@@ -113,6 +113,9 @@ async fn a_cluster_is_found_by_one_live_seed_and_followed() {
     let heir = nodes[3].redis.node();
     let [role_before, shard] = target(&exporter, &heir).await;
     assert_eq!((role_before.as_str(), &shard), ("replica", &target(&exporter, &failed).await[1]));
+    let check = run(&config, &["check"], &[]).await.output;
+    let shard_of_both = format!("  shard {shard}: 2 of 2 nodes usable, 5461 slots\n    {failed}  ok: master");
+    assert!(check.contains(&shard_of_both), "{shard_of_both}\n\n{check}");
     nodes[0].redis.kill();
     let promoted = async || nodes[3].redis.run(&["INFO", "replication"]).await.text().contains("role:master");
     eventually("the cluster promotes the replica", SOON, promoted).await;
@@ -125,6 +128,10 @@ async fn a_cluster_is_found_by_one_live_seed_and_followed() {
     .await;
     let metrics = exporter.metrics().await;
     assert_eq!(metrics.node("cache_storm_node_up", &failed), Some(0.0), "listed, and down");
+    for (state, count) in [("ok", 2.0), ("no_replica", 1.0), ("no_master", 0.0)] {
+        let shards = metrics.sample("cache_storm_shards", &[("cache", "main"), ("state", state)]);
+        assert_eq!(shards, Some(count), "shards {state}");
+    }
     assert_eq!(metrics.sample("cache_storm_failovers_total", &main), Some(1.0));
 
     let fresh = Node::start().await;
