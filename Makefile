@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help compare demo run stack dashboards test test-rules test-newer lint bench bench-monitor month lab lab-smoke pager pictures audit fuzz
+.PHONY: help compare demo run stack dashboards test test-rules test-newer lint bench soak bench-monitor month lab lab-smoke pager pictures audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,11 +47,15 @@ lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-bench: ## cost of polling, of detection and of reading captures (optimised build, minutes)
+bench: ## cost of polling, detection, reading captures, thousands of nodes; PEER=redis_exporter compares (a quarter of an hour)
 	tests/install-tools.sh
 	cargo bench --locked --bench poll_cost
 	cargo bench --locked --profile month --bench detect
 	cargo bench --locked --profile month --bench hotkeys
+	cargo bench --locked --profile month --bench scale
+
+soak: ## half an hour of 1,000 simulated nodes and faults that come and go (MINUTES=n)
+	cargo bench --locked --profile month --bench scale -- soak
 
 bench-monitor: ## what the sampler of hot keys costs a busy server (20 minutes; PAIRS=n SECONDS=n)
 	tests/install-tools.sh

@@ -9,6 +9,7 @@ mod extras;
 mod feed;
 mod limit;
 mod reply;
+mod room;
 mod subscription;
 mod tls;
 
@@ -43,6 +44,9 @@ const CLIENT_NAME: &str = "cache-storm-exporter";
 /// this is not telling us about itself.
 const REPLY_BYTES_MAX: usize = 4 << 20;
 
+/// Why a server is not dialled that has no descriptor left to it.
+const NO_ROOM: &str = "no file descriptor is left for it; raise the limit of open files (ulimit -n, LimitNOFILE)";
+
 /// The command of a poll, for messages.
 const INFO: &[&str] = &["INFO"];
 
@@ -62,6 +66,7 @@ pub struct Connection {
     credentials: Credentials,
     /// Commands on top of `INFO` that the server has refused.
     refused: Vec<&'static str>,
+    _place: room::Place,
 }
 
 /// What a server said of itself.
@@ -186,6 +191,7 @@ impl Connection {
     }
 
     async fn open_faulty(endpoint: &Endpoint, tls: &TlsStore, deadline: Instant) -> Result<Self, Fault> {
+        let place = room::place().ok_or_else(|| Fault::new(FailureReason::Io, NO_ROOM))?;
         let tcp = connect(endpoint, deadline).await?;
         let stream = match &endpoint.tls {
             None => Either::Left(tcp),
@@ -196,6 +202,7 @@ impl Connection {
             stream,
             credentials: endpoint.credentials.clone(),
             refused: Vec::new(),
+            _place: place,
         };
         within(deadline, "introducing ourselves", connection.introduce()).await?;
         Ok(connection)

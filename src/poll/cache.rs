@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 
 use super::clock::{Clock, wall_unix_seconds};
 use super::depth::Depth;
@@ -93,12 +93,13 @@ pub(super) fn detector(shared: &Shared, plan: &Plan, saved: Option<CacheState>) 
     (judge, tally)
 }
 
-/// Runs rounds for ever: the first at once, the others in time with the clock. Takes new plans
+/// Runs rounds for ever: the first after [`lead_in`], the others in time with the clock. Takes new plans
 /// between rounds. May be dropped at any point.
 pub(super) async fn run(shared: Arc<Shared>, Orders { mut plans, mut sets, moved }: Orders, (judge, tally): Beginning) {
     // No round before it is known of whom: a round without nodes would be told of a cache that lost them all.
     let Ok(Some(set)) = sets.wait_for(Option::is_some).await.map(|set| set.clone()) else { return };
     let plan = Arc::clone(&plans.borrow_and_update());
+    sleep(lead_in(shared.publisher.fleet().expected.len(), &plan)).await;
     let mut ticks = ticks(&shared.clock, &plan);
     let (nodes, standing, topology) = (Nodes::new(&set), BTreeMap::new(), TopologyWatch::new(Arc::clone(&moved)));
     let mut cache = Cache { nodes, standing, moved, topology, plan, judge, tally, late: false, shared };
@@ -214,6 +215,16 @@ impl Cache {
             events::pace_changed(&self.plan.cache.name, late, lateness.as_secs_f64());
         }
     }
+}
+
+/// How far apart the first rounds of the caches of a fleet lie on average.
+const FIRST_ROUNDS_APART: Duration = Duration::from_millis(20);
+
+/// What a cache waits before its first round, so that a fleet is not dialled all at once: a part of the time in which
+/// all of them begin, by its place in the interval.
+fn lead_in(caches: usize, plan: &Plan) -> Duration {
+    let others = u32::try_from(caches.saturating_sub(1)).unwrap_or(u32::MAX);
+    FIRST_ROUNDS_APART.saturating_mul(others).min(plan.poll.interval).mul_f64(phase(&plan.cache.name))
 }
 
 /// Ticks at the cache's own phase of the clock. A tick that is missed is skipped, not made up for.

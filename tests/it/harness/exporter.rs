@@ -43,9 +43,22 @@ pub(crate) fn config(nodes: &[Redis], poll: &str, detection: &str) -> String {
 impl Exporter {
     /// Starts `serve` and waits until the first round of every cache has closed.
     pub(crate) async fn serve(config: &str, env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.envs(env.iter().copied());
+        Self::serve_by(command, config).await
+    }
+
+    /// As [`Exporter::serve`], with at most this many open files.
+    pub(crate) async fn serve_limited(config: &str, open_files: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {open_files} && exec \"$0\" \"$@\""), BINARY]);
+        Self::serve_by(command, config).await
+    }
+
+    async fn serve_by(mut command: Command, config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let file = write_config(&directory, config);
-        let exporter = Self::start(directory, &["--config", file.to_str().unwrap()], env).await;
+        command.arg("--config").arg(write_config(&directory, config));
+        let exporter = Self::start_by(command, directory).await;
         eventually("/-/ready says yes", Duration::from_secs(20), async || exporter.get("/-/ready").await.0 == 200)
             .await;
         exporter
@@ -53,12 +66,16 @@ impl Exporter {
 
     /// Starts a command that serves HTTP and waits until it does.
     pub(crate) async fn start(directory: TempDir, arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).envs(env.iter().copied());
+        Self::start_by(command, directory).await
+    }
+
+    async fn start_by(mut command: Command, directory: TempDir) -> Self {
         let port = free_port();
         let log = File::create(directory.path().join("log")).unwrap();
-        let process = Command::new(BINARY)
-            .args(arguments)
+        let process = command
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

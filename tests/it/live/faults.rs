@@ -18,6 +18,11 @@ const FAULTS: &str = include_str!("../../../docs/faults.md");
 const PATIENCE: Duration = Duration::from_secs(40);
 
 async fn start(count: usize) -> (Fleet, Vec<Arc<Node>>, Exporter) {
+    start_limited(count, None).await
+}
+
+/// With that limit of open files.
+async fn start_limited(count: usize, descriptors: Option<u32>) -> (Fleet, Vec<Arc<Node>>, Exporter) {
     let fleet = Fleet::plain(count, 3).await.unwrap();
     let nodes = fleet.caches()[0].nodes().to_vec();
     let urls: Vec<String> = nodes.iter().map(|node| format!("redis://{}", node.name())).collect();
@@ -25,7 +30,10 @@ async fn start(count: usize) -> (Fleet, Vec<Arc<Node>>, Exporter) {
         "poll: {{ interval: 500ms, timeout: 400ms }}\ncaches: [{{ name: main, nodes: [{}] }}]\n",
         urls.join(", ")
     );
-    let exporter = Exporter::serve(&config, &[]).await;
+    let exporter = match descriptors {
+        None => Exporter::serve(&config, &[]).await,
+        Some(limit) => Exporter::serve_limited(&config, limit).await,
+    };
     (fleet, nodes, exporter)
 }
 
@@ -155,4 +163,19 @@ async fn a_flood_of_requests_is_answered_from_the_same_bytes() {
     assert!(grown < 64e6, "{grown} bytes more");
     // Two INFO in half a second, whatever the scrapers do.
     eventually("polls go on", PATIENCE, async || nodes[0].info_calls() > polled + 2).await;
+}
+
+#[tokio::test]
+async fn nodes_without_a_descriptor_are_down_and_scrapes_are_answered() {
+    let (_fleet, nodes, exporter) = start_limited(80, Some(100)).await;
+    // Half of the limit is the nodes'. Whoever got one keeps it.
+    let up = async || reasons(&exporter, &nodes).await.iter().filter(|reason| reason.is_empty()).count();
+    eventually("half of the descriptors are the nodes'", PATIENCE, async || up().await == 50).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(TcpStream::connect(("127.0.0.1", exporter.port)).await.unwrap());
+    }
+    assert_eq!(exporter.get("/metrics").await.0, 200);
+    let reasons = reasons(&exporter, &nodes).await;
+    assert_eq!(reasons.iter().filter(|reason| *reason == "io").count(), 30, "{reasons:?}");
 }

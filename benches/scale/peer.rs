@@ -1,0 +1,110 @@
+//! The same servers, asked by the peer.
+
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+use crate::process::{Program, get};
+use crate::{INTERVAL, Table, cpu_per, fleet, polls};
+
+/// Scrapes of the fleet through us of which the median counts.
+const SCRAPES: usize = 9;
+
+pub(crate) fn beside(runtime: &Runtime, path: &str, table: &mut Table) {
+    let (lean, full) = (Program::peer(path, true), Program::peer(path, false));
+    one_server(&lean, &full, runtime, table);
+    fleet_of_1000(&lean, runtime, table);
+}
+
+/// A real server.
+fn one_server(lean: &Program, full: &Program, runtime: &Runtime, table: &mut Table) {
+    let redis = Program::redis();
+    let target = format!("/scrape?target=redis://127.0.0.1:{}", redis.port);
+    let (lean_cpu, full_cpu) = (cpu_per(lean, 300, &target), cpu_per(full, 100, &target));
+    table.note("peer, lean: CPU per scrape of a real server", lean_cpu, "ms");
+    table.note("peer, as it comes: CPU per scrape of a real server", full_cpu, "ms");
+    let (simulated, nodes, config) = fleet(runtime, 1000);
+    let exporter = Program::exporter(&config);
+    std::thread::sleep(2 * INTERVAL);
+    let (cpu, polled) = (exporter.cpu_seconds(), polls(&nodes));
+    std::thread::sleep(4 * INTERVAL);
+    let own = (exporter.cpu_seconds() - cpu) * 1e3 / (polls(&nodes) - polled);
+    drop(exporter);
+    runtime.block_on(simulated.shutdown());
+    table.note("own CPU per node-poll, of 1000", own, "ms");
+    table.at_least("own CPU per node-poll, below the lean peer's scrape", lean_cpu / own, 20.0, "×");
+    table.at_least("own CPU per node-poll, below the scrape of the peer as it comes", full_cpu / own, 100.0, "×");
+
+    let idle = idle(&redis);
+    let of_lean = idle.beyond(&redis, 300, || drop(lean.get(&target).unwrap()));
+    let config = format!(
+        "poll: {{ interval: 1s, timeout: 1s }}\ncaches: [{{ name: a, nodes: [redis://127.0.0.1:{}] }}]\n",
+        redis.port
+    );
+    let exporter = Program::exporter(&config);
+    let of_ours = idle.beyond(&redis, 60, || std::thread::sleep(Duration::from_secs(1)));
+    table.note("peer, lean: server's CPU per scrape", of_lean, "ms");
+    table.note("server's CPU per poll", of_ours, "ms");
+    table.at_least("server's CPU per poll, below the lean peer's scrape", of_lean / of_ours, 8.0, "×");
+
+    // Scraped once, a node is asked for all; the next poll brings it.
+    let node = format!("/scrape?target=127.0.0.1:{}", redis.port);
+    exporter.get(&node).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let scrape = cpu_per(&exporter, 1000, &node);
+    table.note("/scrape of the same server, all families, gzip: own CPU", scrape, "ms");
+    table.at_least("/scrape of the same server, below the lean peer's", lean_cpu / scrape, 10.0, "×");
+}
+
+/// All of 1,000 nodes in the scraper's hands.
+fn fleet_of_1000(lean: &Program, runtime: &Runtime, table: &mut Table) {
+    let (simulated, nodes, config) = fleet(runtime, 1000);
+    let exporter = Program::exporter(&config);
+    std::thread::sleep(INTERVAL);
+    let mut ours: Vec<Duration> = (0..SCRAPES)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(500));
+            exporter.get("/metrics").unwrap().took
+        })
+        .collect();
+    ours.sort();
+    drop(exporter);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for node in &nodes {
+            let (path, port) = (format!("/scrape?target=redis://{}", node.name()), lean.port);
+            scope.spawn(move || get(port, &path).unwrap());
+        }
+    });
+    let burst = begun.elapsed().as_secs_f64();
+    table.note("1000 nodes at the scraper: burst of 1000 lean scrapes", burst, "s");
+    let ours = ours[SCRAPES / 2].as_secs_f64();
+    table.at_least("1000 nodes at the scraper: one /metrics, faster than that", burst / ours, 20.0, "×");
+    table.note("1000 nodes: RSS of the lean peer after it", lean.rss_mib(), "MiB");
+    runtime.block_on(simulated.shutdown());
+}
+
+/// What a server costs that nobody asks.
+struct Idle {
+    cpu_per_second: f64,
+}
+
+fn idle(server: &Program) -> Idle {
+    const SPAN: Duration = Duration::from_secs(10);
+    let before = server.cpu_seconds();
+    std::thread::sleep(SPAN);
+    Idle { cpu_per_second: (server.cpu_seconds() - before) / SPAN.as_secs_f64() }
+}
+
+impl Idle {
+    /// CPU of the server per repetition of the work beyond that, ms.
+    fn beyond(&self, server: &Program, times: u32, mut work: impl FnMut()) -> f64 {
+        let (before, begun) = (server.cpu_seconds(), Instant::now());
+        for _ in 0..times {
+            work();
+        }
+        let idle = self.cpu_per_second * begun.elapsed().as_secs_f64();
+        (server.cpu_seconds() - before - idle) * 1e3 / f64::from(times)
+    }
+}
