@@ -74,6 +74,8 @@ fn questions() -> Vec<Question> {
 /// What Grafana fills in: everything chosen, a short time range.
 fn fill(expr: &str) -> String {
     let values = [
+        // Steps of a subquery are those of the clock: of five minutes there may be none in a look, or in all of them.
+        ("[$__range:5m]", "[40s:5s]"),
         ("$__rate_interval", "10s"),
         ("$__range", "40s"),
         ("$__interval", "2s"),
