@@ -1,5 +1,6 @@
 //! What the sampler of hot keys costs a server at full load: throughput under `redis-benchmark`, sampler on and off in
-//! turn, the exporter polling all the time. Fails where the median loss is above 5 %.
+//! turn, the exporter polling all the time. Fails where the median loss is above 5 %, and where no sample was taken:
+//! nothing was measured then.
 //!
 //! The server has one core to itself, as far as the machine allows. `PAIRS=n` (10) and `SECONDS=n` (60) shorten it.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people; it stops where a premise fails")]
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         quantile(0.75) * 100.0,
         LOSS_MAX * 100.0
     );
-    if quantile(0.5) <= LOSS_MAX { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if taken > 0.0 && quantile(0.5) <= LOSS_MAX { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn exporter(config: &Path, web: &str) -> Program {

@@ -288,7 +288,9 @@ impl Row<'_> {
         let text = self.info()?;
         let sample = Box::new(Sample::from_info(&Info::parse(&text)));
         let hot_key = match (self.number("mon_n")?, self.number("mon_top1")?) {
-            (Some(accesses), Some(share)) => Some(HotKeySample { share, accesses: accesses.max(0.0) as u64 }),
+            (Some(accesses), Some(share)) => {
+                Some(HotKeySample { share, accesses: accesses.max(0.0) as u64, write_ratio: None })
+            }
             _ => None,
         };
         Ok(Observation::Up { sample, hot_key })

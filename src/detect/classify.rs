@@ -41,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) stale_replica: Option<&'static str>,
     /// Share of the hottest key, where it is at least a fifth and twice its usual.
     pub(crate) hot_share: Option<f64>,
+    /// Writes to that key per access to any, where they follow reads of it.
+    pub(crate) hot_rebuilds: Option<f64>,
     /// Overloaded against its own past and its peers, without a key sample.
     pub(crate) skewed_load: bool,
     /// Writes refused per second within the window.
@@ -224,10 +226,12 @@ fn hot_key(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Fact
     if let Some(share) = facts.hot_share {
         let quiet = 1.0 - unit(excess.gone / excess.keys_before / 0.05);
         let score = (0.45 + 0.5 * unit((share - 0.1) / 0.4)) * (0.6 + 0.4 * quiet);
-        // Many clients recompute and store the same value at once; the number of keys stays.
-        let stampede = excess.misses >= 0.03 * balance.lookups
-            && excess.sets.is_some_and(|sets| sets / excess.misses >= 0.5)
+        // Many clients recompute and store the same value at once. Seen at the key itself, or by all that is stored
+        // while the number of keys stays.
+        let rebuilt = facts.hot_rebuilds.is_some_and(|rebuilds| rebuilds * balance.lookups >= 0.5 * excess.misses);
+        let stored = excess.sets.is_some_and(|sets| sets / excess.misses >= 0.5)
             && (balance.keys_last - balance.keys_first).abs() / excess.keys_before < 0.03;
+        let stampede = excess.misses >= 0.03 * balance.lookups && (rebuilt || stored);
         scores.raise(StormType::HotKey, score, stampede.then_some("stampede"));
     } else if facts.skewed_load {
         scores.raise(StormType::HotKey, 0.5, Some("skewed_load"));

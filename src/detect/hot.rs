@@ -17,6 +17,9 @@ const HOT_SHARE: f64 = 0.20;
 /// everyday. Odds, because a share above a half cannot double; for small shares the two are the same.
 const HOT_FACTOR: f64 = 2.0;
 
+/// Who rebuilds a key has missed it before: writes beyond this share of its accesses are something else, a counter's.
+const REBUILD_RATIO_MAX: f64 = 0.6;
+
 /// Quiet samples remembered to know what is usual.
 const USUAL_MAX: usize = 16;
 
@@ -24,6 +27,9 @@ const USUAL_MAX: usize = 16;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct HotKeys {
     latest: Option<(f64, f64)>,
+    /// Writes to the latest hottest key, as a share of all accesses, where they are rebuilds of what was read.
+    #[serde(default)]
+    rebuilds: Option<f64>,
     unlearnt: bool,
     usual: VecDeque<f32>,
 }
@@ -33,6 +39,8 @@ impl HotKeys {
     pub(crate) fn take(&mut self, now: f64, sample: HotKeySample) {
         if sample.accesses >= ACCESSES_MIN {
             self.latest = Some((now, sample.share));
+            self.rebuilds =
+                sample.write_ratio.filter(|ratio| *ratio <= REBUILD_RATIO_MAX).map(|ratio| ratio * sample.share);
             self.unlearnt = true;
         }
     }
@@ -50,6 +58,11 @@ impl HotKeys {
         let odds = |share: f64| share / (1.0 - share).max(1e-9);
         let limit = HOT_FACTOR * odds(usual.unwrap_or(HOT_SHARE));
         Some(share).filter(|share| odds(*share) >= limit)
+    }
+
+    /// Rebuilds of the hottest key per access to any, if it is young enough and unusual.
+    pub(crate) fn rebuilds(&self, now: f64, age: f64) -> Option<f64> {
+        self.share(now, age).and(self.rebuilds)
     }
 
     /// At the end of a round: a sample of quiet traffic tells what is usual.

@@ -280,6 +280,7 @@ impl Subject {
             promoted: input.facts.promoted || promoted.is_some(),
             flushed_since_promotion: promoted.zip(self.flushed).is_some_and(|(promoted, flushed)| flushed >= promoted),
             hot_share: self.hot.share(input.now, durations.hot_sample_age),
+            hot_rebuilds: self.hot.rebuilds(input.now, durations.hot_sample_age),
             skewed_load,
             oom_per_second: stats.map_or(0.0, |stats| stats.oom_errors),
             memory_limit: thresholds.get(Threshold::MemoryPressureRatio),

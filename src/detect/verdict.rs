@@ -13,6 +13,8 @@ pub struct HotKeySample {
     pub share: f64,
     /// Accesses in the sample.
     pub accesses: u64,
+    /// Share of the accesses to the hottest key that write it, 0–1; `None` where that is not counted.
+    pub write_ratio: Option<f64>,
 }
 
 /// What one round learnt of one node.

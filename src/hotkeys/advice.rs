@@ -89,26 +89,25 @@ pub(super) fn advise(report: &HotKeyReport) -> Vec<Advice> {
 
 /// By what is sure of its share.
 fn is_hot(key: &KeyRow) -> bool {
-    let share = key.share - key.share_error;
-    share >= HOT_SHARE || share >= WARM_SHARE && key.accesses_per_second.is_some_and(|rate| rate >= HOT_RATE)
+    let share = key.usage.share - key.share_error;
+    share >= HOT_SHARE || share >= WARM_SHARE && key.usage.accesses_per_second.is_some_and(|rate| rate >= HOT_RATE)
 }
 
 fn of_key(key: &KeyRow, clients: u64) -> Vec<Advice> {
-    let mut advice = Vec::new();
+    let (usage, mut advice) = (&key.usage, Vec::new());
     let mut add = |action, text: String| {
-        let (name, pattern) = (Some(key.key.clone()), Some(key.pattern.clone()));
+        let (name, pattern) = (Some(key.key.clone()), Some(usage.pattern.clone()));
         advice.push(Advice {
             action,
             key: name,
             pattern,
-            text: format!("{} of the accesses; {text}", percent(key.share)),
+            text: format!("{} of the accesses; {text}", percent(usage.share)),
         });
     };
-    let sure = (key.reads + key.writes).max(1);
-    let writes = key.writes as f64 / sure as f64;
+    let writes = usage.writes as f64 / (usage.reads + usage.writes).max(1) as f64;
     let bytes = key.memory_bytes.or(key.value_bytes);
     let size = bytes.map_or("of unknown size".to_owned(), |bytes| format!("of {bytes} bytes"));
-    if writes >= HEAVY_WRITES && (key.kind == Some(Kind::Counter) || key.value_bytes.is_none()) {
+    if writes >= HEAVY_WRITES && (usage.kind == Some(Kind::Counter) || key.value_bytes.is_none()) {
         let text = "split the counter into several keys on different shards and add them up when reading";
         add(Action::ShardCounter, format!("{} of them write: {text}", percent(writes)));
     }

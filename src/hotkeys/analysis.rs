@@ -1,7 +1,6 @@
 //! What a stream of `MONITOR` lines says: the heaviest keys, patterns, commands, clients. Bounded however long the
 //! stream and however many keys.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use memchr::memchr;
@@ -9,13 +8,14 @@ use memchr::memchr;
 use super::clients::Clients;
 use super::commands::{Calls, CommandId, Commands};
 use super::line::{Argument, Line, Source};
-use super::pattern::{PatternId, Patterns};
+use super::pattern::{PLACES_MAX, PatternId, Patterns};
+use super::secret::Secret;
 use super::sketch::{Detail, Sketch};
 use super::ttl::{GRANTS, Grant, Lifetime};
 use crate::detect::verdict::HotKeySample;
 
-/// Keys whose pattern is remembered; a power of two.
-const RECENT: usize = 1 << 14;
+/// Keys whose pattern is remembered, as a power of two. Larger, and it would no longer fit into a core's own memory.
+const RECENT_BITS: u32 = 15;
 
 /// Keys remembered of the last script.
 const SCRIPT_KEYS_MAX: usize = 64;
@@ -73,13 +73,13 @@ pub struct Analysis {
     commands: Arc<Commands>,
     /// By command, what lifetime it gives.
     grants: Arc<[Option<Grant>]>,
-    secret: RandomState,
+    secret: Secret,
     calls: Calls,
     sketch: Sketch<KeyDetail>,
     patterns: Patterns,
     uses: Vec<PatternUse>,
     clients: Clients<64>,
-    recent: Vec<(u64, PatternId)>,
+    recent: Recent,
     /// Keys that the last script declared: counted with it, not again with its calls.
     script: Vec<u64>,
     lines: u64,
@@ -91,17 +91,31 @@ pub struct Analysis {
 }
 
 /// A time as written, copied: reading every line's would take longer than all else about its client.
-type Time = ([u8; TIME_BYTES], usize);
+#[derive(Debug, Clone, Copy)]
+struct Time([u8; TIME_BYTES], usize);
+
+impl Time {
+    fn of(text: &[u8]) -> Self {
+        let mut time = [0; TIME_BYTES];
+        let length = text.len().min(TIME_BYTES);
+        time[..length].copy_from_slice(&text[..length]);
+        Self(time, length)
+    }
+
+    fn seconds(&self) -> Option<f64> {
+        std::str::from_utf8(&self.0[..self.1]).ok()?.parse().ok()
+    }
+}
 
 impl Analysis {
     /// An empty analysis that knows these commands, learned `patterns` and goes on learning.
     #[must_use]
     pub fn new(commands: Arc<Commands>, patterns: Patterns) -> Self {
-        Self::with_secret(commands, patterns, RandomState::new())
+        Self::with_secret(commands, patterns, Secret::new())
     }
 
     /// The same under a given secret: hashes of keys can be compared with those of others under it.
-    pub(super) fn with_secret(commands: Arc<Commands>, patterns: Patterns, secret: RandomState) -> Self {
+    pub(super) fn with_secret(commands: Arc<Commands>, patterns: Patterns, secret: Secret) -> Self {
         let mut grants = Vec::new();
         for (name, grant) in GRANTS {
             if let Some(place) = commands.find(name).map(CommandId::index) {
@@ -118,7 +132,7 @@ impl Analysis {
             patterns,
             uses: Vec::new(),
             clients: Clients::default(),
-            recent: vec![(0, PatternId::default()); RECENT],
+            recent: Recent::default(),
             script: Vec::new(),
             lines: 0,
             skipped: 0,
@@ -130,28 +144,31 @@ impl Analysis {
 
     /// Reads whole lines.
     pub fn read(&mut self, mut text: &[u8]) {
+        let mut last = None;
         while let Some(end) = memchr(b'\n', text) {
-            self.line(&text[..end]);
+            last = self.count(&text[..end]).or(last);
             text = &text[end + 1..];
         }
         if !text.is_empty() {
-            self.line(text);
+            last = self.count(text).or(last);
         }
+        self.last_time = last.map(Time::of).or(self.last_time);
     }
 
     /// Reads one line.
     pub fn line(&mut self, text: &[u8]) {
+        self.last_time = self.count(text).map(Time::of).or(self.last_time);
+    }
+
+    /// Counts what a line says and returns its time.
+    fn count<'a>(&mut self, text: &'a [u8]) -> Option<&'a [u8]> {
         let Some(line) = Line::parse(text) else {
             self.skipped += 1;
-            return;
+            return None;
         };
         self.lines += 1;
-        let mut time = [0; TIME_BYTES];
-        let length = line.time.len().min(TIME_BYTES);
-        time[..length].copy_from_slice(&line.time[..length]);
-        self.first_time.get_or_insert((time, length));
-        self.since_pause.get_or_insert((time, length));
-        self.last_time = Some((time, length));
+        self.first_time.get_or_insert_with(|| Time::of(line.time));
+        self.since_pause.get_or_insert_with(|| Time::of(line.time));
         let client = match line.source {
             Source::Client(host) => {
                 self.script.clear();
@@ -171,6 +188,7 @@ impl Analysis {
             }
             None => self.keys(&line, command, client),
         }
+        Some(line.time)
     }
 
     /// Counts the keys of a command that names them elsewhere than in its first argument.
@@ -209,17 +227,15 @@ impl Analysis {
     ) -> Option<u64> {
         let mut room = Vec::new();
         let key = key.decode(&mut room);
-        let hash = self.secret.hash_one(key);
+        let hash = self.secret.hash(key);
         if client.is_none() && self.script.contains(&hash) {
             return None;
         }
+        // Looked up whether it is needed or not: it is seldom at hand, and comes while the sketch looks for the key.
+        let recent = self.recent.get(hash);
         let (detail, new) = self.sketch.add(hash, key);
         if new {
-            let recent = &mut self.recent[hash as usize % RECENT];
-            if recent.0 != hash {
-                *recent = (hash, self.patterns.learn(key));
-            }
-            detail.pattern = recent.1;
+            detail.pattern = recent.unwrap_or_else(|| self.recent.insert(hash, self.patterns.learn(key)));
         }
         detail.writes += u64::from(write);
         if let Some(client) = client {
@@ -264,8 +280,8 @@ impl Analysis {
         self.clients.merge(&other.clients);
         self.lines += other.lines;
         self.skipped += other.skipped;
-        let earlier = |a: &Time, b: &Time| if seconds(a) <= seconds(b) { *a } else { *b };
-        let later = |a: &Time, b: &Time| if seconds(a) >= seconds(b) { *a } else { *b };
+        let earlier = |a: &Time, b: &Time| if a.seconds() <= b.seconds() { *a } else { *b };
+        let later = |a: &Time, b: &Time| if a.seconds() >= b.seconds() { *a } else { *b };
         let join = |a: Option<Time>, b: Option<Time>, which: &dyn Fn(&Time, &Time) -> Time| match (a, b) {
             (Some(a), Some(b)) => Some(which(&a, &b)),
             (a, b) => a.or(b),
@@ -289,8 +305,8 @@ impl Analysis {
     /// Seconds from the first line to the last; `None` without two times.
     #[must_use]
     pub fn seconds(&self) -> Option<f64> {
-        let (first, last) = (self.first_time.as_ref()?, self.last_time.as_ref()?);
-        Some(seconds(last)? - seconds(first)?).filter(|seconds| *seconds > 0.0)
+        let (first, last) = (self.first_time?, self.last_time?);
+        Some(last.seconds()? - first.seconds()?).filter(|seconds| *seconds > 0.0)
     }
 
     /// Nothing was read for a while.
@@ -301,7 +317,7 @@ impl Analysis {
     /// Seconds from the first line after the last pause to the last.
     #[must_use]
     pub fn seconds_since_pause(&self) -> Option<f64> {
-        Some(seconds(self.last_time.as_ref()?)? - seconds(self.since_pause.as_ref()?)?).filter(|seconds| *seconds > 0.0)
+        Some(self.last_time?.seconds()? - self.since_pause?.seconds()?).filter(|seconds| *seconds > 0.0)
     }
 
     /// The heaviest keys.
@@ -367,13 +383,41 @@ impl Analysis {
     /// The share of the hottest key; `None` without a single access.
     #[must_use]
     pub fn hottest(&self) -> Option<HotKeySample> {
-        let (total, most) = (self.sketch.total(), self.sketch.top(1).first()?.count);
-        Some(HotKeySample { share: most as f64 / total as f64, accesses: total })
+        let (total, key) = (self.sketch.total(), *self.sketch.top(1).first()?);
+        Some(HotKeySample {
+            share: key.count as f64 / total as f64,
+            accesses: total,
+            write_ratio: Some((key.detail.writes as f64 / key.sure() as f64).min(1.0)),
+        })
     }
 }
 
-fn seconds((text, length): &Time) -> Option<f64> {
-    std::str::from_utf8(&text[..*length]).ok()?.parse().ok()
+/// The patterns of keys that were met lately, at places that their hashes decide. Each is one word: what the place
+/// leaves of the hash, and in its low bits the pattern.
+#[derive(Debug, Clone)]
+struct Recent(Box<[u64]>);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self(vec![0; 1 << RECENT_BITS].into())
+    }
+}
+
+// A pattern fits into the low bits.
+const _: () = assert!(PLACES_MAX <= 1 << RECENT_BITS);
+
+impl Recent {
+    const LOW: u64 = (1 << RECENT_BITS) - 1;
+
+    fn get(&self, hash: u64) -> Option<PatternId> {
+        let found = self.0[(hash & Self::LOW) as usize];
+        (found & !Self::LOW == hash & !Self::LOW).then(|| PatternId::at((found & Self::LOW) as usize))
+    }
+
+    fn insert(&mut self, hash: u64, pattern: PatternId) -> PatternId {
+        self.0[(hash & Self::LOW) as usize] = hash & !Self::LOW | pattern.index() as u64;
+        pattern
+    }
 }
 
 #[cfg(test)]
@@ -411,7 +455,7 @@ mod tests {
         let calls = [("PING", 100), ("GET", 50), ("INCR", 50)].map(|(name, calls)| (name.to_owned(), calls));
         assert_eq!(analysis.calls(), calls);
         assert_eq!((analysis.lines(), analysis.skipped()), (200, 1));
-        assert_eq!(analysis.hottest(), Some(HotKeySample { share: 0.8, accesses: 100 }));
+        assert_eq!(analysis.hottest(), Some(HotKeySample { share: 0.8, accesses: 100, write_ratio: Some(0.5) }));
         assert!(!format!("{analysis:?}").contains("k:5"), "no debug output shows a key");
     }
 

@@ -17,12 +17,11 @@ impl<const WORDS: usize> Clients<WORDS> {
     /// A client's hash, for [`Self::add`].
     #[must_use]
     pub fn hash(host: &[u8]) -> u64 {
-        let mut hash = host.len() as u64;
-        for chunk in host.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            hash = (hash.rotate_left(29) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
+        let (words, rest) = host.as_chunks::<8>();
+        let last = rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let words = words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]);
+        let mix = |hash: u64, word: u64| (hash.rotate_left(29) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = words.fold(host.len() as u64, mix);
         (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
     }
 

@@ -11,8 +11,9 @@ use memchr::{memchr, memrchr};
 
 use super::analysis::Analysis;
 
-/// Bytes read at a time. A longer line is cut here: its keys come first.
-const CHUNK_BYTES: usize = 1 << 19;
+/// Bytes read at a time, few enough to leave room beside them in a core's own memory. A longer line is cut here: its
+/// keys come first.
+const CHUNK_BYTES: usize = 1 << 17;
 
 /// First bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];

@@ -33,11 +33,11 @@ impl<'a> Line<'a> {
     #[must_use]
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let line = line.strip_prefix(b"+").unwrap_or(line);
-        let bracket = memchr(b'[', line)?;
-        let (time, source) = (line[..bracket].trim_ascii_end(), &line[bracket + 1..]);
-        if time.is_empty() || !time.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
-            return None;
-        }
+        let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let seconds = digits(line);
+        let fraction = line[seconds..].strip_prefix(b".").map_or(0, |fraction| 1 + digits(fraction));
+        let (time, source) = line.split_at(seconds + fraction);
+        let source = source.strip_prefix(b" [").filter(|_| seconds > 0)?;
         let quote = memchr(b'"', source)?;
         // Behind the database, which is a number.
         let who = source[..quote].strip_suffix(b"] ")?;

@@ -18,6 +18,7 @@ pub mod pattern;
 pub mod report;
 mod sampler;
 mod schedule;
+mod secret;
 mod sighting;
 pub mod sketch;
 mod specs;
@@ -70,7 +71,7 @@ mod tests {
     #[test]
     fn a_sample_is_shown_once_to_a_node_that_is_up() {
         let (slots, cache) = (HotKeySlots::default(), CacheName::from("a"));
-        let sample = HotKeySample { share: 0.5, accesses: 100 };
+        let sample = HotKeySample { share: 0.5, accesses: 100, write_ratio: None };
         let round = || {
             let up = Observation::Up { sample: Box::default(), hot_key: None };
             [("up:1".into(), up), ("down:1".into(), Observation::Down(FailureReason::Timeout))]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::advice::{self, Advice};
-use super::analysis::{Analysis, KeyDetail};
+use super::analysis::{Analysis, KeyDetail, PatternUse};
 use super::kinds::{Kind, Kinds};
 use super::sketch::Watched;
 use super::ttl::Lifetime;
@@ -35,7 +35,7 @@ pub struct HotKeyReport {
     /// The keys with most accesses.
     pub keys: Vec<KeyRow>,
     /// The patterns with most accesses.
-    pub patterns: Vec<PatternRow>,
+    pub patterns: Vec<Usage>,
     /// Calls by command.
     pub command_calls: Vec<CallRow>,
     /// The server's counters over the same time.
@@ -51,24 +51,13 @@ pub struct HotKeyReport {
 pub struct KeyRow {
     /// The key; what does not print is escaped.
     pub key: String,
-    /// Its pattern.
-    pub pattern: String,
-    /// What such keys are for, by the configuration's rules.
-    pub kind: Option<Kind>,
-    /// Accesses, at most.
-    pub accesses: u64,
-    /// How many of these may have been of other keys.
+    /// Its pattern, and how it was used; accesses and share at most.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// How many of the accesses may have been of other keys.
     pub accesses_error: u64,
-    /// Share of all accesses, at most.
-    pub share: f64,
-    /// How much less it may be.
+    /// How much less the share may be.
     pub share_error: f64,
-    /// Accesses per second while it was watched.
-    pub accesses_per_second: Option<f64>,
-    /// Accesses that read.
-    pub reads: u64,
-    /// Accesses that write.
-    pub writes: u64,
     /// Different clients, about, by host.
     pub clients: u64,
     /// What the key and its value take in the server's memory.
@@ -81,18 +70,18 @@ pub struct KeyRow {
     pub never_expires: Option<bool>,
 }
 
-/// One pattern.
+/// How a key, or the keys of a pattern, were used.
 #[derive(Debug, Clone, Serialize)]
-pub struct PatternRow {
+pub struct Usage {
     /// The pattern.
     pub pattern: String,
-    /// What such keys are for.
+    /// What such keys are for, by the configuration's rules.
     pub kind: Option<Kind>,
-    /// Accesses to its keys.
+    /// Accesses.
     pub accesses: u64,
     /// Share of all accesses.
     pub share: f64,
-    /// Accesses per second.
+    /// Accesses per second while it was watched.
     pub accesses_per_second: Option<f64>,
     /// Accesses that read.
     pub reads: u64,
@@ -137,21 +126,22 @@ impl HotKeyReport {
         let sketch = analysis.keys_seen();
         let (accesses, commands) = (sketch.total(), analysis.lines());
         let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-        let rate = |count: u64| seconds.map(|seconds| count as f64 / seconds);
+        let usage = |pattern: String, count: u64, sure: u64, writes: u64| Usage {
+            kind: kinds.of(&pattern),
+            pattern,
+            accesses: count,
+            share: share(count, accesses),
+            accesses_per_second: seconds.map(|seconds| count as f64 / seconds),
+            reads: sure.saturating_sub(writes),
+            writes,
+        };
         let key = |watched: &Watched<KeyDetail>| {
-            let (detail, sure) = (&watched.detail, watched.count - watched.error);
-            let pattern = analysis.pattern_name(detail.pattern);
+            let detail = &watched.detail;
             KeyRow {
-                kind: kinds.of(&pattern),
                 key: presentable(&watched.key),
-                pattern,
-                accesses: watched.count,
+                usage: usage(analysis.pattern_name(detail.pattern), watched.count, watched.sure(), detail.writes),
                 accesses_error: watched.error,
-                share: share(watched.count, accesses),
                 share_error: share(watched.error, accesses),
-                accesses_per_second: rate(watched.count),
-                reads: sure.saturating_sub(detail.writes),
-                writes: detail.writes,
                 clients: detail.clients.estimate().round() as u64,
                 memory_bytes: None,
                 value_bytes: detail.value_bytes,
@@ -162,15 +152,7 @@ impl HotKeyReport {
                 never_expires: detail.lifetime.map(|lifetime| lifetime == Lifetime::Endless),
             }
         };
-        let pattern = |(pattern, seen): (String, super::analysis::PatternUse)| PatternRow {
-            kind: kinds.of(&pattern),
-            pattern,
-            accesses: seen.accesses,
-            share: share(seen.accesses, accesses),
-            accesses_per_second: rate(seen.accesses),
-            reads: seen.accesses - seen.writes,
-            writes: seen.writes,
-        };
+        let pattern = |(pattern, seen): (String, PatternUse)| usage(pattern, seen.accesses, seen.accesses, seen.writes);
         let call = |(command, calls)| CallRow { command, calls, share: share(calls, commands) };
         Self {
             version: 1,
@@ -224,15 +206,15 @@ impl HotKeyReport {
             out.serialize((
                 "key",
                 &key.key,
-                &key.pattern,
-                key.kind,
-                key.accesses,
+                &key.usage.pattern,
+                key.usage.kind,
+                key.usage.accesses,
                 key.accesses_error,
-                key.share,
+                key.usage.share,
                 key.share_error,
-                key.accesses_per_second,
-                key.reads,
-                key.writes,
+                key.usage.accesses_per_second,
+                key.usage.reads,
+                key.usage.writes,
                 key.clients,
                 key.memory_bytes,
                 key.value_bytes,

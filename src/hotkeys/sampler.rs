@@ -1,7 +1,6 @@
 //! One sample at a time, of whichever node's turn it is.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +15,7 @@ use super::kinds::{Kind, Kinds};
 use super::native::{self, Native, NativeSample};
 use super::pattern::Patterns;
 use super::schedule::{Schedule, Turn};
+use super::secret::Secret;
 use super::sighting::{Sighting, is_hot};
 use super::watch::{DEADLINE, Obstacle, watch};
 use crate::config::{Config, Endpoint};
@@ -50,7 +50,7 @@ pub async fn run(
         slots,
         directory,
         patterns: HashMap::new(),
-        secret: RandomState::new(),
+        secret: Secret::new(),
         sightings: HashMap::new(),
     };
     let mut looks = interval(LOOK_EVERY);
@@ -89,7 +89,7 @@ struct Sampler {
     /// What has been learned of each cache's keys.
     patterns: HashMap<CacheName, Patterns>,
     /// Under which keys are hashed, so that they can be recognised.
-    secret: RandomState,
+    secret: Secret,
     sightings: HashMap<(CacheName, NodeName), Sighting>,
 }
 
@@ -194,20 +194,20 @@ impl Sampler {
             kind: kinds.of(&pattern).map(Kind::as_str),
             pattern,
             share: share.min(1.0),
-            operations_per_second: f64::NAN,
-            write_ratio: f64::NAN,
+            operations_per_second: None,
+            write_ratio: None,
         };
         let mut patterns: Vec<HotPattern> = shares.into_iter().map(pattern).collect();
         patterns.sort_by(|a, b| b.share.total_cmp(&a.share));
         let key = |(key, share): &(String, f64)| HeavyKey {
-            hash: self.secret.hash_one(key.as_bytes()),
+            hash: self.secret.hash(key.as_bytes()),
             share: *share,
             per_second: share * turn.commands_per_second,
         };
         let accesses = (turn.commands_per_second * counted.seconds) as u64;
         let hottest = counted.keys.iter().map(|(_, share)| *share).reduce(f64::max);
         Seen {
-            sample: hottest.map(|share| HotKeySample { share, accesses }),
+            sample: hottest.map(|share| HotKeySample { share, accesses, write_ratio: None }),
             keys: counted.keys.iter().map(key).collect(),
             patterns,
             cost: SamplingCost { seconds: counted.seconds, bytes: 0 },
@@ -245,8 +245,8 @@ fn watched(analysis: &Analysis, cost: SamplingCost, kinds: &Kinds) -> Seen {
         kind: kinds.of(&pattern).map(Kind::as_str),
         pattern,
         share: seen.accesses as f64 / accesses as f64,
-        operations_per_second: if seconds > 0.0 { seen.accesses as f64 / seconds } else { f64::NAN },
-        write_ratio: seen.writes as f64 / seen.accesses as f64,
+        operations_per_second: (seconds > 0.0).then_some(seen.accesses as f64 / seconds),
+        write_ratio: Some(seen.writes as f64 / seen.accesses as f64),
     };
     Seen {
         sample: analysis.hottest(),

@@ -27,6 +27,14 @@ pub struct Watched<D> {
     pub detail: D,
 }
 
+impl<D> Watched<D> {
+    /// Times seen, at least.
+    #[must_use]
+    pub fn sure(&self) -> u64 {
+        self.count - self.error
+    }
+}
+
 /// Keys are user data: no debug output shows them.
 impl<D> std::fmt::Debug for Watched<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,7 +134,7 @@ impl<D: Detail> Sketch<D> {
 
     /// Hash and least count of every watched key.
     pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.hashes.iter().zip(&self.watched).map(|(hash, watched)| (*hash, watched.count - watched.error))
+        self.hashes.iter().zip(&self.watched).map(|(hash, watched)| (*hash, watched.sure()))
     }
 
     /// The details of every watched key.

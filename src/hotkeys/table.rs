@@ -74,16 +74,16 @@ impl HotKeyReport {
                 format_args!(
                     "{:<width$}{:>11}{:>9}{:>9}{:>10}{:>10}{:>10}{:>9}{:>11}{:>9}  {}",
                     cut(&row.key),
-                    row.accesses,
+                    row.usage.accesses,
                     row.accesses_error,
-                    percent(row.share),
-                    rate(row.accesses_per_second),
-                    row.reads,
-                    row.writes,
+                    percent(row.usage.share),
+                    rate(row.usage.accesses_per_second),
+                    row.usage.reads,
+                    row.usage.writes,
                     row.clients,
                     bytes(row),
                     ttl(row),
-                    row.kind.map_or("", Kind::as_str)
+                    row.usage.kind.map_or("", Kind::as_str)
                 ),
             );
         }

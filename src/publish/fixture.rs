@@ -70,8 +70,8 @@ fn hot_keys() -> HotKeySnapshot {
         pattern: "user:*".to_owned(),
         kind: None,
         share: 0.5,
-        operations_per_second: 50.0,
-        write_ratio: 0.25,
+        operations_per_second: Some(50.0),
+        write_ratio: Some(0.25),
     };
     HotKeySnapshot {
         time_unix: ROUND_UNIX,

@@ -42,10 +42,10 @@ pub struct HotPattern {
     pub kind: Option<&'static str>,
     /// Share of the node's accesses.
     pub share: f64,
-    /// Accesses per second.
-    pub operations_per_second: f64,
-    /// Share of them that write.
-    pub write_ratio: f64,
+    /// Accesses per second, where the source counts accesses.
+    pub operations_per_second: Option<f64>,
+    /// Share of them that write, likewise.
+    pub write_ratio: Option<f64>,
 }
 
 impl FleetSnapshot {
@@ -78,8 +78,8 @@ mod tests {
             pattern: format!("p{index}:*"),
             kind: None,
             share: 0.3 / (index + 1) as f64,
-            operations_per_second: 10.0,
-            write_ratio: 0.5,
+            operations_per_second: Some(10.0),
+            write_ratio: Some(0.5),
         };
         let patterns = (0..patterns).map(pattern).collect();
         Arc::new(HotKeySnapshot {

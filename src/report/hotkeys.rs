@@ -46,10 +46,10 @@ pub struct PatternSample {
     pub kind: Option<&'static str>,
     /// Share of the node's accesses.
     pub share: f64,
-    /// Accesses per second.
-    pub operations_per_second: f64,
-    /// Share of them that write.
-    pub write_ratio: f64,
+    /// Accesses per second; null where the server counts no accesses.
+    pub operations_per_second: Option<f64>,
+    /// Share of them that write; null likewise.
+    pub write_ratio: Option<f64>,
 }
 
 impl HotKeySamples {

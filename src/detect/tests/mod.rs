@@ -2,6 +2,7 @@
 
 mod causes;
 mod ends;
+mod hot;
 mod properties;
 mod rig;
 mod thresholds;

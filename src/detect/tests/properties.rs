@@ -108,7 +108,8 @@ impl Dice {
             (_, Some(before)) => self.later(before),
         };
         let share = self.below(101) as f64 / 100.0;
-        let hot_key = (self.below(4) == 0).then(|| HotKeySample { share, accesses: self.below(200) });
+        let hot_key =
+            (self.below(4) == 0).then(|| HotKeySample { share, accesses: self.below(200), write_ratio: Some(share) });
         Observation::Up { sample: Box::new(sample), hot_key }
     }
 }

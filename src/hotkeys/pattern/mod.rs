@@ -19,7 +19,7 @@ const PATTERNS_MAX: usize = 200;
 
 /// Places of the tree, including those given up. Far more than [`PATTERNS_MAX`] patterns need; past it nothing new is
 /// learned.
-const PLACES_MAX: usize = 1 << 15;
+pub(super) const PLACES_MAX: usize = 1 << 15;
 
 const ROOT: u32 = 0;
 

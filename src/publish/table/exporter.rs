@@ -61,7 +61,7 @@ pub const FLEET: &[FleetRow] = &[
         "cache_storm_hot_key_share_ratio",
         "Share of a node's accesses that go to keys of a pattern, 0–1, in its last sample; the largest ones, at most \
          6 of a node and 33 in all, for ten minutes.",
-        |fleet, out| measure(fleet, out, |pattern| pattern.share),
+        |fleet, out| measure(fleet, out, |pattern| Some(pattern.share)),
     ),
     hot_patterns(
         "cache_storm_hot_key_operations_per_second",
@@ -81,9 +81,11 @@ const fn hot_patterns(name: &'static str, help: &'static str, read: fn(&FleetSna
 }
 
 /// One series per measured pattern. Their number is bounded for the exporter as a whole, whatever the number of nodes.
-fn measure(fleet: &FleetSnapshot, out: &mut Sink<'_>, value: fn(&HotPattern) -> f64) {
+fn measure(fleet: &FleetSnapshot, out: &mut Sink<'_>, value: fn(&HotPattern) -> Option<f64>) {
     for (cache, node, pattern) in fleet.hot_patterns() {
-        out.labelled(&[cache.as_str(), node.as_str(), &pattern.pattern], value(pattern));
+        if let Some(value) = value(pattern) {
+            out.labelled(&[cache.as_str(), node.as_str(), &pattern.pattern], value);
+        }
     }
 }
 
