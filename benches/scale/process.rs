@@ -9,6 +9,27 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+const COMMANDS: [&str; 18] = [
+    "SET a 1",
+    "GET a",
+    "MGET a b",
+    "EXISTS a",
+    "TTL a",
+    "INCR n",
+    "EXPIRE n 9",
+    "DEL x",
+    "UNLINK x",
+    "HSET h f v",
+    "HGET h f",
+    "HGETALL h",
+    "LPUSH l 1",
+    "LRANGE l 0 1",
+    "SADD s 1",
+    "SMEMBERS s",
+    "ZADD z 1 m",
+    "PING",
+];
+
 /// A running program; killed when dropped.
 pub(crate) struct Program {
     pub(crate) port: u16,
@@ -57,15 +78,24 @@ impl Program {
         program
     }
 
-    /// A real server.
+    /// A real server that has seen as many kinds of commands as an application's: `commandstats` lists each.
     pub(crate) fn redis() -> Self {
         let port = free_port();
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         let program = Self::start(command, port, None);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            std::thread::sleep(Duration::from_millis(20));
+        let mut connection = loop {
+            match TcpStream::connect(("127.0.0.1", port)) {
+                Ok(connection) => break connection,
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        for command in COMMANDS {
+            connection.write_all(format!("{command}\r\n").as_bytes()).unwrap();
         }
+        // The server hangs up when all are answered.
+        connection.write_all(b"QUIT\r\n").unwrap();
+        connection.read_to_end(&mut Vec::new()).unwrap();
         program
     }
 
