@@ -28,8 +28,9 @@ use crate::publish::Publisher;
 /// How long a client may take to send its request's head; closes idle connections, too.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Largest head of a request.
-const HEAD_BYTES_MAX: usize = 32 << 10;
+/// From here on no more of a request's head is read. What was read last may be as much again: no head of more than twice
+/// this size is taken.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// How long answers under way may take after the shutdown began.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(1500);
@@ -226,6 +227,55 @@ mod tests {
         let head = Request::builder().method(Method::HEAD).uri("/metrics").body(Body::empty()).unwrap();
         let head = ask(router(state()), head).await;
         assert!(head.status == StatusCode::OK && head.body.is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_get_and_head_are_served() {
+        let read_only = [
+            "/",
+            page::STYLE_PATH,
+            page::SCRIPT_PATH,
+            page::ICON_PATH,
+            "/favicon.ico",
+            "/metrics",
+            "/scrape?target=10.0.0.1:6379",
+            "/sd",
+            "/api/v1/report",
+            "/api/v1/episodes",
+            "/api/v1/hotkeys",
+            "/-/healthy",
+            "/-/ready",
+        ];
+        for path in read_only {
+            for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+                let request = Request::builder().method(&method).uri(path).body(Body::empty()).unwrap();
+                assert_eq!(
+                    ask(router(state()), request).await.status,
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "{method} {path}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_of_the_metrics_can_be_asked_for() {
+        let state = state();
+        state.publisher.publish(fixture::cache("catalog"));
+        let of = async |query: &str| get(state.clone(), &format!("/metrics?{query}")).await;
+        let one = of("cache=catalog&collect[]=cache").await;
+        assert_eq!(one.status, StatusCode::OK);
+        assert!(one.text().contains("cache_storm_severity{cache=\"catalog\"}"));
+        assert!(!one.text().contains("sessions") && !one.text().contains("cache_storm_node_up"));
+        let two = of("cache=catalog&cache=sessions&collect%5B%5D=redis").await;
+        for cache in ["catalog", "sessions"] {
+            assert!(two.text().contains(&format!("redis_up{{cache=\"{cache}\"")), "{}", two.text());
+        }
+        assert!(!two.text().contains("cache_storm_"));
+        assert_eq!(of("cache=nobody").await.status, StatusCode::NOT_FOUND);
+        let refused = of("collect[]=nodes").await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert!(refused.text().contains("cache, node, redis, exporter"), "{}", refused.text());
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod encrypted;
 mod faults;
 mod hang;
 mod hotkeys;
+mod http;
 mod pager;
 mod quiet;
 mod reload;
