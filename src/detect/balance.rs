@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::history::{Delta, Summary};
+use crate::history::{Delta, Summary, Totals};
 
 /// Sums over the evidence window. Counts are absolute, not rates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -75,17 +75,15 @@ impl Removals {
 
 /// Refill masks chunked deletion. Only where DEL and UNLINK are called at least three times, and three times
 /// as often as usual, may the refill be added back: ungated, a stampede's overwrites look like deletions.
-pub(crate) fn removals<'a>(window: impl Iterator<Item = &'a Delta>, usual: Option<&Summary>, moving: bool) -> Removals {
+pub(crate) fn removals(window: &Totals, usual: Option<&Summary>, moving: bool) -> Removals {
     if moving {
         return Removals::Ignored;
     }
-    let (mut calls, mut seconds) = (0.0, 0.0);
-    for delta in window {
-        calls += delta.deletes.unwrap_or(0.0);
-        seconds += delta.dt;
-    }
+    let calls = window.deletes as f64;
     match usual {
-        Some(usual) if calls >= 3.0 && calls >= 3.0 * usual.deletes * seconds => Removals::Refilled(usual.inserted),
+        Some(usual) if calls >= 3.0 && calls >= 3.0 * usual.deletes * window.seconds => {
+            Removals::Refilled(usual.inserted)
+        }
         _ => Removals::Proven,
     }
 }

@@ -229,6 +229,9 @@ impl CacheDetector {
 
     /// A dead master whose history a living one has gone on with for a while is nobody's master any more.
     fn replace_dead_masters(&mut self, now: f64) {
+        if self.nodes.values().all(Node::is_up) {
+            return;
+        }
         let settled = |node: &Node| {
             node.subject.promoted.is_none_or(|at| now - at >= self.durations.failover_hold)
                 && node.is_up()

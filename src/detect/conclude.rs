@@ -24,7 +24,7 @@ pub(crate) struct Judged {
     /// Lookups per second in ordinary life.
     usual_lookups: f64,
     usual_misses: Option<f64>,
-    /// Keys missing against the usual, and keys gained per second in the window; of masters.
+    /// Keys missing against the usual, and keys gained per second in the window; of affected masters.
     refill: Option<(f64, f64)>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn judged(
         provisional: storm.is_some() && reference.is_some_and(|reference| reference.provisional),
         usual_lookups: own.map_or_else(|| node.traffic.per_second(), |own| own.lookups),
         usual_misses: own.map(|own| own.misses),
-        refill: refill(node),
+        refill: storm.and_then(|_| refill(node)),
         verdict: NodeVerdict {
             node: name.clone(),
             up: node.is_up(),

@@ -38,7 +38,9 @@ impl Offsets {
     /// When the stream passed `offset`, interpolated between polls; `None` if it has not yet.
     /// An offset older than all memory was passed at the oldest poll remembered, at the latest.
     fn passed(&self, offset: u64) -> Option<f64> {
-        let after = self.0.iter().position(|(_, at)| *at > offset)?;
+        // A replica that keeps up stands at the end.
+        self.last().filter(|last| *last > offset)?;
+        let after = self.0.partition_point(|(_, at)| *at <= offset);
         let (t2, o2) = self.0[after];
         let Some((t1, o1)) = after.checked_sub(1).map(|before| self.0[before]) else { return Some(t2) };
         Some(t1 + (t2 - t1) * (offset - o1) as f64 / (o2 - o1) as f64)

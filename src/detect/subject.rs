@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::balance::{self, Balance};
+use super::balance::{self, Balance, Removals};
 use super::classify::{self, Diagnosis, Facts, Scores};
 use super::hot::HotKeys;
 use super::indicator::{self, Indicators, Reference};
 use super::settings::Durations;
 use super::verdict::EndReason;
-use crate::history::{Baseline, Delta, Restart, Summary, Window, WindowStats};
+use crate::history::{Baseline, Delta, Restart, Summary, Totals, Window, WindowStats};
 use crate::model::{Indicator, Role, StormType};
 use crate::thresholds::{Threshold, Thresholds};
 
@@ -17,6 +17,9 @@ use crate::thresholds::{Threshold, Thresholds};
 const GUARD_LOOKUPS: f64 = 200.0;
 /// … and lookups per second.
 const GUARD_LOOKUPS_PER_SECOND: f64 = 10.0;
+
+/// Share of the keys gone within a window that is a cause by itself.
+const LOST_SHARE: f64 = 0.15;
 
 /// Memory and state of one subject.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -221,7 +224,7 @@ impl Subject {
                 && indicator::fell_after_cause(&self.since_cause(cause), reference)
         });
         found.insert_if(seen, Indicator::CauseSeen);
-        let last = WindowStats::over(self.window.last().into_iter());
+        let last = Totals::over(self.window.last().into_iter()).stats();
         let fallen = found.contains(Indicator::HitRatioDrop);
         found.insert_if(indicator::fell_at_once(&last, reference), Indicator::HitRatioDrop);
         let collapsed = indicator::collapsed(stats, reference, thresholds) || indicator::collapsing(&last, reference);
@@ -231,11 +234,12 @@ impl Subject {
     /// The last poll, and before it as many since the cause as make a hundred lookups.
     fn since_cause(&self, cause: Cause) -> WindowStats {
         let mut lookups = 0.0;
-        WindowStats::over(self.window.iter().rev().enumerate().map_while(|(back, delta)| {
+        let counted = self.window.iter().rev().enumerate().map_while(|(back, delta)| {
             let wanted = back == 0 || (lookups < 100.0 && delta.t >= cause.first);
             lookups += delta.lookups();
             wanted.then_some(delta)
-        }))
+        });
+        Totals::over(counted).stats()
     }
 
     /// `write_refusal` and `hot_overload`; the latter's form without a key sample is the result.
@@ -289,24 +293,30 @@ impl Subject {
         }
     }
 
-    /// A flush, an unexplained loss, an excess expiry or eviction: 15 % of the keys, at least. The excess
-    /// forms need an established past.
+    /// A flush; an unexplained loss, an excess expiry or eviction of enough keys. The excess forms need an established
+    /// past.
     fn look_for_causes(&mut self, input: &Input<'_>, durations: &Durations) {
         let Some(delta) = input.delta else { return };
-        let mut seen = delta.flushed();
-        if input.facts.role == Some(Role::Master) {
-            let usual = self.baseline.summary();
-            let removals = balance::removals(self.window.iter(), usual, self.moving(input.now));
-            let mut sums = Balance::new(input.now);
-            self.window.iter().for_each(|delta| sums.add(delta, removals));
-            let excess = sums.excess(usual);
-            let established = is_established(usual);
-            let lost = |part: f64| part / excess.keys_before >= 0.15;
-            seen |= lost(excess.removed) || established && (lost(excess.expired) || lost(excess.evicted));
-        }
-        if seen {
+        if delta.flushed() || (input.facts.role == Some(Role::Master) && self.lost_keys(delta, input.now)) {
             self.see_cause(input.now, durations);
         }
+    }
+
+    fn lost_keys(&self, last: &Delta, now: f64) -> bool {
+        let usual = self.baseline.summary();
+        let removals = balance::removals(self.window.totals(), usual, self.moving(now));
+        // In ordinary life the sums alone show that nothing like it can have happened.
+        let Totals { expired, evicted, removed, .. } = *self.window.totals();
+        let most = expired.max(evicted).max(removed) as f64;
+        let refilled = matches!(removals, Removals::Refilled(_));
+        if !refilled && last.keys.is_some_and(|(before, _)| most < LOST_SHARE * before) {
+            return false;
+        }
+        let mut sums = Balance::new(now);
+        self.window.iter().for_each(|delta| sums.add(delta, removals));
+        let excess = sums.excess(usual);
+        let lost = |part: f64| part / excess.keys_before >= LOST_SHARE;
+        lost(excess.removed) || is_established(usual) && (lost(excess.expired) || lost(excess.evicted))
     }
 
     fn moving(&self, now: f64) -> bool {
@@ -334,7 +344,7 @@ impl Subject {
                 suspicion.polls += 1;
                 if let Some(delta) = input.delta {
                     let usual = self.baseline.summary();
-                    suspicion.balance.add(delta, balance::removals(self.window.iter(), usual, self.moving(now)));
+                    suspicion.balance.add(delta, balance::removals(self.window.totals(), usual, self.moving(now)));
                 }
                 self.phase = confirm(suspicion, now, instant, by_ratio, durations);
                 None
@@ -362,7 +372,7 @@ impl Subject {
     /// First abnormal poll: evidence is gathered from half a minute before it.
     fn suspect(&self, now: f64, durations: &Durations) -> Suspicion {
         let usual = self.baseline.summary();
-        let removals = balance::removals(self.window.iter(), usual, self.moving(now));
+        let removals = balance::removals(self.window.totals(), usual, self.moving(now));
         let mut balance = Balance::new(now);
         if let Some(before) = self.restart.filter(|restart| now - restart.t <= durations.evidence_before) {
             balance.keys_before = before.keys_before.unwrap_or(0.0);
@@ -432,7 +442,7 @@ impl Storm {
         durations: &Durations,
     ) {
         let moving = moving.is_some_and(|until| input.now <= until);
-        let removals = balance::removals(window.iter(), facts.usual.as_ref(), moving);
+        let removals = balance::removals(window.totals(), facts.usual.as_ref(), moving);
         if input.now <= self.onset + durations.evidence_after {
             if input.now > self.since
                 && let Some(delta) = input.delta
@@ -531,11 +541,12 @@ fn is_recovered(stats: &WindowStats, reference: &Reference) -> bool {
 fn good_slice(window: &Window, reference: Option<&Reference>, durations: &Durations) -> bool {
     let Some(reference) = reference else { return false };
     let mut seconds = 0.0;
-    let stats = WindowStats::over(window.iter().rev().take_while(|delta| {
+    let slice = window.iter().rev().take_while(|delta| {
         let wanted = seconds < 0.9 * durations.spans.slice;
         seconds += delta.dt;
         wanted
-    }));
+    });
+    let stats = Totals::over(slice).stats();
     seconds >= 0.9 * durations.spans.slice && stats.hit_ratio.is_some() && is_recovered(&stats, reference)
 }
 

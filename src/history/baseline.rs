@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Delta, median, robust_sigma};
+use super::{Delta, median, median_of_sorted, robust_sigma};
 
 /// Slices of fewer lookups say nothing about a ratio.
 const SLICE_LOOKUPS_MIN: f64 = 10.0;
@@ -94,6 +94,9 @@ pub struct Baseline {
     filling: Filling,
     waiting: VecDeque<Slice>,
     slices: VecDeque<Slice>,
+    /// Their hit ratios, ascending: a median is then at hand, and the slices need not be read for it.
+    #[serde(skip)]
+    ratios: Vec<f32>,
     since_long: usize,
     long: VecDeque<f32>,
     long_median: Option<f64>,
@@ -178,9 +181,18 @@ impl Baseline {
 
     fn join(&mut self, slice: Slice, spans: Spans) {
         let kept = (spans.baseline / spans.slice).round().max(SLICES_MIN as f64) as usize;
+        if self.ratios.len() != self.slices.len() {
+            // The first since they were read from a file.
+            self.ratios = self.slices.iter().map(|slice| slice.hit_ratio).collect();
+            self.ratios.sort_unstable_by(f32::total_cmp);
+        }
+        let place = |ratios: &[f32], ratio: f32| ratios.partition_point(|other| other.total_cmp(&ratio).is_lt());
+        self.ratios.insert(place(&self.ratios, slice.hit_ratio), slice.hit_ratio);
         self.slices.push_back(slice);
-        while self.slices.len() > kept {
-            self.slices.pop_front();
+        while self.slices.len() > kept
+            && let Some(oldest) = self.slices.pop_front()
+        {
+            self.ratios.remove(place(&self.ratios, oldest.hit_ratio));
         }
         // Rates move slowly in a median of ten minutes: once that is full, one slice in six brings them up to date.
         let rates = self.slices.len() < kept || self.since_long.is_multiple_of(6);
@@ -247,10 +259,9 @@ impl Baseline {
             Some(before) => before,
             None => self.rates()?,
         };
-        let mut values: Vec<f64> = self.slices.iter().map(|slice| f64::from(slice.hit_ratio)).collect();
         summary.slices = self.slices.len();
-        summary.hit_ratio = median(&mut values)?;
-        summary.miss_sigma = robust_sigma(&mut values, summary.hit_ratio);
+        summary.hit_ratio = median_of_sorted(&self.ratios)?;
+        summary.miss_sigma = robust_sigma(&self.ratios, summary.hit_ratio);
         summary.sigma = summary.miss_sigma.max(SIGMA_MIN);
         Some(summary)
     }

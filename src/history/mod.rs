@@ -8,7 +8,7 @@ pub mod window;
 pub use baseline::{Baseline, Summary};
 pub use delta::{Delta, Lives, Restart, Step};
 pub use traffic::Traffic;
-pub use window::{Window, WindowStats};
+pub use window::{Totals, Window, WindowStats};
 
 /// Median; `None` of nothing. Reorders `values`; of an even number the mean of the middle two.
 pub fn median(values: &mut [f64]) -> Option<f64> {
@@ -21,11 +21,46 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     Some(beside.map_or(*middle, |beside| f64::midpoint(beside, *middle)))
 }
 
-/// Median absolute deviation from `center`, times 1.4826: the standard deviation where the values are
-/// normally distributed, unmoved by a few outliers. Overwrites `values`.
-pub fn robust_sigma(values: &mut [f64], center: f64) -> f64 {
-    for value in values.iter_mut() {
-        *value = (*value - center).abs();
+/// Median of ascending values; `None` of nothing.
+pub fn median_of_sorted(values: &[f32]) -> Option<f64> {
+    let middle = f64::from(*values.get(values.len() / 2)?);
+    let odd = !values.len().is_multiple_of(2);
+    Some(if odd { middle } else { f64::midpoint(f64::from(values[values.len() / 2 - 1]), middle) })
+}
+
+/// Median absolute deviation of ascending values from `center`, times 1.4826: the standard deviation where the values
+/// are normally distributed, unmoved by a few outliers. 0 of nothing.
+pub fn robust_sigma(values: &[f32], center: f64) -> f64 {
+    // From the center outwards, always on the nearer side: half of the way tells the middle deviation.
+    let above = values.partition_point(|value| f64::from(*value) < center);
+    let mut below = values[..above].iter().rev().map(|value| center - f64::from(*value)).peekable();
+    let mut above = values[above..].iter().map(|value| f64::from(*value) - center).peekable();
+    let (mut before, mut middle) = (0.0, 0.0);
+    for _ in 0..=values.len() / 2 {
+        let nearer = below.next_if(|down| above.peek().is_none_or(|up| down <= up)).or_else(|| above.next());
+        let Some(deviation) = nearer.or_else(|| below.next()) else { break };
+        (before, middle) = (middle, deviation);
     }
-    1.4826 * median(values).unwrap_or(0.0)
+    let odd = !values.len().is_multiple_of(2);
+    1.4826 * if odd { middle } else { f64::midpoint(before, middle) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sorted_values_give_what_their_definitions_give(values in proptest::collection::vec(0_u16..50, 0..40)) {
+            let mut sorted: Vec<f32> = values.iter().map(|value| f32::from(*value) / 50.0).collect();
+            sorted.sort_unstable_by(f32::total_cmp);
+            let mut plain: Vec<f64> = sorted.iter().map(|value| f64::from(*value)).collect();
+            prop_assert_eq!(median_of_sorted(&sorted), median(&mut plain));
+            let center = median(&mut plain).unwrap_or(0.0);
+            let mut deviations: Vec<f64> = plain.iter().map(|value| (value - center).abs()).collect();
+            prop_assert_eq!(robust_sigma(&sorted, center), 1.4826 * median(&mut deviations).unwrap_or(0.0));
+        }
+    }
 }

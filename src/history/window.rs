@@ -10,8 +10,85 @@ use super::Delta;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Window {
     deltas: VecDeque<Delta>,
-    /// Their sums: asked for several times a round.
+    /// Their sums, kept up to date by what comes and goes.
+    #[serde(skip)]
+    totals: Totals,
+    /// The same as rates: asked for several times a round.
     stats: Option<WindowStats>,
+}
+
+/// Sums over deltas. Whole numbers that wrap: however far a counter jumped, what has left a window leaves no trace.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    deltas: usize,
+    /// Seconds covered.
+    pub seconds: f64,
+    hits: u64,
+    misses: u64,
+    commands: u64,
+    oom_errors: u64,
+    /// Expired keys.
+    pub expired: u64,
+    /// Evicted keys.
+    pub evicted: u64,
+    /// Keys removed by command, as far as their number proves it.
+    pub removed: u64,
+    /// Calls of DEL and UNLINK.
+    pub deletes: u64,
+}
+
+impl Totals {
+    /// Sums of any deltas.
+    pub fn over<'a>(deltas: impl Iterator<Item = &'a Delta>) -> Self {
+        let mut totals = Self::default();
+        deltas.for_each(|delta| totals.add(delta));
+        totals
+    }
+
+    fn add(&mut self, delta: &Delta) {
+        self.deltas += 1;
+        self.seconds += delta.dt;
+        self.count(delta, u64::wrapping_add);
+    }
+
+    fn remove(&mut self, delta: &Delta) {
+        self.deltas -= 1;
+        self.seconds -= delta.dt;
+        self.count(delta, u64::wrapping_sub);
+    }
+
+    fn count(&mut self, delta: &Delta, turn: fn(u64, u64) -> u64) {
+        for (sum, count) in [
+            (&mut self.hits, delta.hits),
+            (&mut self.misses, delta.misses),
+            (&mut self.commands, delta.commands),
+            (&mut self.oom_errors, delta.oom_errors),
+            (&mut self.expired, delta.expired),
+            (&mut self.evicted, delta.evicted),
+            (&mut self.removed, delta.removed),
+            (&mut self.deletes, delta.deletes.unwrap_or(0.0)),
+        ] {
+            *sum = turn(*sum, count as u64);
+        }
+    }
+
+    /// The same as rates.
+    #[must_use]
+    pub fn stats(&self) -> WindowStats {
+        let rate = |sum: u64| sum as f64 / self.seconds;
+        let (hits, misses) = (self.hits as f64, self.misses as f64);
+        let lookups = hits + misses;
+        WindowStats {
+            seconds: self.seconds,
+            lookups,
+            hit_ratio: (lookups > 0.0).then(|| hits / lookups),
+            misses: rate(self.misses),
+            commands: rate(self.commands),
+            evicted: rate(self.evicted),
+            expired: rate(self.expired),
+            oom_errors: rate(self.oom_errors),
+        }
+    }
 }
 
 /// Sums over a window. Rates are per second.
@@ -38,13 +115,21 @@ pub struct WindowStats {
 impl Window {
     /// Adds a delta and lets go of what lies more than `span` seconds back.
     pub fn push(&mut self, delta: Delta, span: f64) {
+        if self.totals.deltas != self.deltas.len() {
+            // The first since it was read from a file.
+            self.totals = Totals::over(self.deltas.iter());
+        }
+        self.totals.add(&delta);
         self.deltas.push_back(delta);
         // Half a poll of tolerance: jitter must not make a window of six polls one of five.
         let oldest = delta.t - span - delta.dt / 2.0;
-        while self.deltas.len() > 2 && self.deltas.front().is_some_and(|front| front.t - front.dt < oldest) {
+        while self.deltas.len() > 2
+            && let Some(front) = self.deltas.front().filter(|front| front.t - front.dt < oldest)
+        {
+            self.totals.remove(front);
             self.deltas.pop_front();
         }
-        self.stats = Some(WindowStats::over(self.deltas.iter())).filter(|stats| stats.seconds > 0.0);
+        self.stats = Some(self.totals.stats()).filter(|stats| stats.seconds > 0.0);
     }
 
     /// Forgets everything.
@@ -63,38 +148,16 @@ impl Window {
         self.deltas.back()
     }
 
-    /// The sums; `None` of an empty window.
+    /// The sums.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The sums as rates; `None` of an empty window.
     #[must_use]
     pub fn stats(&self) -> Option<WindowStats> {
         self.stats
-    }
-}
-
-impl WindowStats {
-    /// Sums of any deltas.
-    pub fn over<'a>(deltas: impl Iterator<Item = &'a Delta>) -> Self {
-        let (mut seconds, mut hits, mut misses, mut commands) = (0.0, 0.0, 0.0, 0.0);
-        let (mut evicted, mut expired, mut oom_errors) = (0.0, 0.0, 0.0);
-        for delta in deltas {
-            seconds += delta.dt;
-            hits += delta.hits;
-            misses += delta.misses;
-            commands += delta.commands;
-            evicted += delta.evicted;
-            expired += delta.expired;
-            oom_errors += delta.oom_errors;
-        }
-        let lookups = hits + misses;
-        Self {
-            seconds,
-            lookups,
-            hit_ratio: (lookups > 0.0).then(|| hits / lookups),
-            misses: misses / seconds,
-            commands: commands / seconds,
-            evicted: evicted / seconds,
-            expired: expired / seconds,
-            oom_errors: oom_errors / seconds,
-        }
     }
 }
 
@@ -115,5 +178,26 @@ mod tests {
             slow.push(Delta { t: f64::from(poll) * 60.0, dt: 60.0, ..Delta::default() }, 30.0);
         }
         assert_eq!(slow.iter().len(), 2);
+    }
+
+    #[test]
+    fn what_has_left_leaves_no_trace() {
+        let (mut window, mut fresh) = (Window::default(), Window::default());
+        for poll in 1..=40 {
+            let hits = if poll == 10 { 1.8e19 } else { 3.0 };
+            let delta = Delta { t: f64::from(poll) * 5.0, dt: 5.0, hits, misses: 1.0, ..Delta::default() };
+            window.push(delta, 30.0);
+            if poll > 30 {
+                fresh.push(delta, 30.0);
+            }
+        }
+        assert_eq!(window.stats(), fresh.stats());
+        assert_eq!(window.stats().and_then(|stats| stats.hit_ratio), Some(0.75));
+        let read = serde_json::to_vec(&window).unwrap();
+        let mut read: Window = serde_json::from_slice(&read).unwrap();
+        let next = Delta { t: 205.0, dt: 5.0, hits: 9.0, ..Delta::default() };
+        read.push(next, 30.0);
+        window.push(next, 30.0);
+        assert_eq!(read.stats(), window.stats());
     }
 }
