@@ -68,7 +68,9 @@ pub enum AppError {
     #[error("watch for hot keys: {0}")]
     Watch(#[from] Obstacle),
     /// The node to watch is none of the configured.
-    #[error("the --node given is not configured; expected HOST:PORT as in the configuration, or redis://HOST:PORT")]
+    #[error(
+        "the --node given is none of the configured caches; expected HOST:PORT as listed or discovered, or redis://HOST:PORT"
+    )]
     NoNode,
     /// A capture cannot be read.
     #[error("read capture {name}: {source}")]

@@ -14,7 +14,7 @@ use crate::cli::{HotKeysArgs, HotKeysFormat};
 use crate::config::{Config, Endpoint};
 use crate::exit::ExitStatus;
 use crate::hotkeys::analysis::Analysis;
-use crate::hotkeys::capture::capture;
+use crate::hotkeys::capture::{capture, find};
 use crate::hotkeys::commands::Commands;
 use crate::hotkeys::input::{self, Input};
 use crate::hotkeys::kinds::Kinds;
@@ -41,7 +41,7 @@ pub(super) async fn run(args: &HotKeysArgs, config: &Config) -> Result<ExitStatu
 }
 
 async fn from_node(args: &HotKeysArgs, config: &Config, kinds: &Kinds) -> Result<HotKeyReport, AppError> {
-    let endpoint = endpoint(args, config)?;
+    let endpoint = endpoint(args, config).await?;
     let show = io::stderr().is_terminal();
     let interrupted = async {
         // Without signals there is no early end.
@@ -54,18 +54,21 @@ async fn from_node(args: &HotKeysArgs, config: &Config, kinds: &Kinds) -> Result
             overwrite(&format!("{}: {accesses} accesses in {seconds:.1} s of watching", endpoint.node));
         }
     };
-    let report = capture(endpoint, args.duration, kinds, interrupted, progress).await;
+    let report = capture(&endpoint, args.duration, kinds, interrupted, progress).await;
     if show {
         overwrite("");
     }
     Ok(report?)
 }
 
-/// The node of a URL is the only one configured; one without a scheme is looked for in the configuration.
-fn endpoint<'a>(args: &HotKeysArgs, config: &'a Config) -> Result<&'a Endpoint, AppError> {
-    let nodes = || config.caches.iter().flat_map(|cache| cache.listed());
+/// The node of a URL is the only one configured; one without a scheme is looked for among all nodes.
+async fn endpoint(args: &HotKeysArgs, config: &Config) -> Result<Endpoint, AppError> {
     let Some(name) = args.node.as_ref().map(ExposeSecret::expose_secret) else { return Err(AppError::NoNode) };
-    let found = if name.contains("://") { nodes().next() } else { nodes().find(|node| node.node.as_str() == name) };
+    let found = if name.contains("://") {
+        config.caches.iter().flat_map(|cache| cache.listed()).next().cloned()
+    } else {
+        find(config, name).await
+    };
     found.ok_or(AppError::NoNode)
 }
 

@@ -12,13 +12,27 @@ use super::pattern::Patterns;
 use super::report::{Hits, HotKeyReport};
 use super::specs;
 use super::watch::{self, DEADLINE, Obstacle};
-use crate::config::Endpoint;
+use crate::config::{Config, Endpoint};
+use crate::discover;
 use crate::model::SampleResult;
 use crate::parse::{Info, Sample};
 use crate::wire::{Connection, PollError, TlsStore};
 
 /// From one moment to the next: a node is watched for at most one second in five.
 const CYCLE: Duration = Duration::from_secs(5);
+
+/// The node of this name among those of the configured caches, as listed or as found now.
+pub async fn find(config: &Config, name: &str) -> Option<Endpoint> {
+    let tls = TlsStore::default();
+    for cache in &config.caches {
+        let look = discover::look(cache, &config.discovery, config.poll.timeout, &tls, None).await;
+        let mut members = look.set.into_iter().flat_map(|set| set.members);
+        if let Some(member) = members.find(|member| member.endpoint.node.as_str() == name) {
+            return Some(member.endpoint);
+        }
+    }
+    None
+}
 
 /// Watches `endpoint` until `end`, or until `stop` is ready. `progress` is told the seconds watched and the accesses
 /// seen so far.

@@ -143,3 +143,15 @@ fn what_cannot_be_read_is_said_and_counted_out() {
     assert_eq!(hotkeys(&["--node", "not-configured:1"], &[]).status.code(), Some(64));
     assert_eq!(hotkeys(&["--node", "redis://127.0.0.1:1"], &[]).status.code(), Some(69));
 }
+
+#[test]
+fn a_node_may_be_one_that_is_discovered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, targets) = (folder.path().join("config.yaml"), folder.path().join("targets.json"));
+    std::fs::write(&targets, r#"[{ "targets": ["127.0.0.1:1"] }]"#).unwrap();
+    std::fs::write(&config, format!("caches: [{{ name: a, file: '{}' }}]\n", targets.display())).unwrap();
+    for (node, status) in [("127.0.0.1:1", 69), ("127.0.0.1:2", 64)] {
+        let output = hotkeys(&["--config", config.to_str().unwrap(), "--node", node], &[]);
+        assert_eq!(output.status.code(), Some(status), "{node}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
