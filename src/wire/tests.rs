@@ -138,10 +138,14 @@ impl AsyncRead for Dripping {
 
 #[tokio::test]
 async fn an_announced_size_allocates_nothing() {
-    for text in ["$100000000\r\nrole:master", "*100000000\r\n:1\r\n", "%100000000\r\n:1\r\n"] {
+    for (text, reason) in [
+        ("$100000000\r\nrole:master", FailureReason::TooLarge),
+        ("*100000000\r\n:1\r\n", FailureReason::Io),
+        ("%100000000\r\n:1\r\n", FailureReason::Io),
+    ] {
         let mut stream = tokio::io::join(Dripping { text: text.as_bytes(), offered_max: 0 }, tokio::io::sink());
         let fault = exchange(&mut stream, &INFO_REQUEST, &mut [Reply::Null], None).await.unwrap_err();
-        assert_eq!(fault.reason, FailureReason::Io, "{fault:?}");
+        assert_eq!(fault.reason, reason, "{text}: {fault:?}");
         assert!(stream.reader().offered_max <= 64 << 10, "{}", stream.reader().offered_max);
     }
 }
