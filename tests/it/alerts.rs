@@ -3,7 +3,9 @@
 //! Rule files are read as they are written here, by indentation, and promtool says whether they are what Prometheus
 //! takes; expressions are read as far as names, labels and their values go.
 
+mod lint;
 mod scenarios;
+pub(crate) mod series;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,16 +15,10 @@ use std::process::{Command, Stdio};
 use cache_storm_exporter::model::{Indicator, StormType};
 use cache_storm_exporter::publish::table;
 use cache_storm_exporter::thresholds::Threshold;
+use promql_parser::parser::Expr;
 
-/// Series that are not ours: Prometheus' own.
-const FOREIGN: [&str; 4] = [
-    "up",
-    "prometheus_tsdb_lowest_timestamp_seconds",
-    "prometheus_tsdb_time_retentions_total",
-    "prometheus_tsdb_size_retentions_total",
-];
-/// Labels that Prometheus puts on what it scrapes.
-const TARGET_LABELS: [&str; 2] = ["job", "instance"];
+use crate::dashboards::promql::parse;
+
 const TEAMS: [&str; 4] = ["backend-team", "performance-team", "infrastructure-team", "incident-response"];
 const DASHBOARDS: [&str; 6] = ["overview", "investigation", "replication", "hot-keys", "objectives", "exporter"];
 /// One rule of a rule file.
@@ -33,8 +29,19 @@ struct Rule {
     name: String,
     alert: bool,
     expr: String,
+    /// Its `for`, if it has one.
+    hold: String,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
+}
+
+impl Rule {
+    /// Its expression, and what its texts ask.
+    fn queries(&self) -> Vec<Expr> {
+        let asked = self.annotations.values().flat_map(|text| text.split("printf \"").skip(1));
+        let asked = asked.filter_map(|rest| rest.split('"').next()).map(|query| query.replace("%q", "\"x\""));
+        [self.expr.clone()].into_iter().chain(asked).map(|query| parse(&query).unwrap()).collect()
+    }
 }
 
 #[test]
@@ -148,51 +155,6 @@ fn every_type_and_every_indicator_has_its_alert() {
 }
 
 #[test]
-fn expressions_name_what_exists() {
-    let rules = rules();
-    let recorded: BTreeSet<&str> = rules.iter().filter(|rule| !rule.alert).map(|rule| rule.name.as_str()).collect();
-    let mut families: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for family in table::families() {
-        let labels: Vec<&str> = family.scope.labels().iter().chain(family.labels).copied().collect();
-        let histogram = if family.kind == table::Kind::Histogram { &["_sum", "_count", "_bucket"][..] } else { &[""] };
-        for suffix in histogram {
-            families.insert(format!("{}{suffix}", family.name), labels.clone());
-        }
-    }
-    let mut faults = Vec::new();
-    for rule in &rules {
-        for (metric, selector) in metrics(&rule.expr) {
-            let known = families.get(&metric);
-            if known.is_none() && !recorded.contains(metric.as_str()) && !FOREIGN.contains(&metric.as_str()) {
-                faults.push(format!("{}: nobody exports {metric}", rule.name));
-            }
-            for (label, value) in selector {
-                let target = TARGET_LABELS.contains(&label.as_str());
-                if !target && !known.is_some_and(|labels| labels.contains(&label.as_str())) {
-                    faults.push(format!("{}: {metric} has no label {label}", rule.name));
-                }
-                let exists = match label.as_str() {
-                    "threshold" => Threshold::from_name(&value).is_some(),
-                    "storm_type" => StormType::from_name(&value).is_some(),
-                    "indicator" => Indicator::from_name(&value).is_some(),
-                    _ => true,
-                };
-                if !exists {
-                    faults.push(format!("{}: there is no {label} {value}", rule.name));
-                }
-            }
-        }
-        for label in grouping(&rule.expr) {
-            let ours = ["cache", "cache_node", "storm_type", "threshold"].contains(&label.as_str());
-            if !ours && !TARGET_LABELS.contains(&label.as_str()) {
-                faults.push(format!("{}: groups by {label}", rule.name));
-            }
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
-
-#[test]
 fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let alerts: BTreeSet<String> = alerts().into_iter().map(|rule| rule.name).collect();
     let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -290,8 +252,10 @@ fn rules() -> Vec<Rule> {
             match (depth, section.as_str()) {
                 (8, _) => {
                     name.clone_into(&mut section);
-                    if name == "expr" {
-                        value.clone_into(&mut rule.expr);
+                    match name {
+                        "expr" => value.clone_into(&mut rule.expr),
+                        "for" => value.clone_into(&mut rule.hold),
+                        _ => {}
                     }
                 }
                 (10, "labels") => drop(rule.labels.insert(name.to_owned(), value.to_owned())),
@@ -316,68 +280,13 @@ fn rules() -> Vec<Rule> {
     rules
 }
 
+/// The identifier that the text begins with.
+fn first_word(text: &str) -> Option<&str> {
+    words(text).next()
+}
+
 /// Identifiers of the text.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !(character.is_ascii_alphanumeric() || matches!(character, '_' | ':')))
         .filter(|word| word.starts_with(|first: char| first.is_ascii_alphabetic()))
-}
-
-/// The metrics of an expression, each with the labels it selects by.
-fn metrics(expr: &str) -> Vec<(String, Vec<(String, String)>)> {
-    let operators = ["and", "or", "unless", "bool", "offset"];
-    let mut found = Vec::new();
-    let mut rest = without_groupings(expr);
-    while let Some(at) = rest.find(|character: char| character.is_ascii_alphanumeric() || character == '_') {
-        rest.drain(..at);
-        let part = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':' | '.');
-        let end = rest.find(|character| !part(character)).unwrap_or(rest.len());
-        let name: String = rest.drain(..end).collect();
-        let selector = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some((selector, after)) => {
-                let selector = selector.split(',').filter_map(|matcher| {
-                    let (label, value) = matcher.split_once('=')?;
-                    let label = label.trim().trim_end_matches('!');
-                    Some((label.to_owned(), value.trim_matches(['~', '"']).to_owned()))
-                });
-                let selector = selector.collect();
-                rest = after.to_owned();
-                selector
-            }
-            None => Vec::new(),
-        };
-        let number = name.starts_with(|first: char| first.is_ascii_digit());
-        if !number && !operators.contains(&name.as_str()) && !rest.trim_start().starts_with('(') {
-            found.push((name, selector));
-        }
-    }
-    found
-}
-
-/// Labels that an expression groups or matches by.
-fn grouping(expr: &str) -> Vec<String> {
-    let lists = ["by (", "on ("].into_iter().flat_map(|word| expr.split(word).skip(1));
-    lists.flat_map(|rest| words(rest.split(')').next().unwrap_or_default())).map(str::to_owned).collect()
-}
-
-/// The expression without its lists of labels and without its ranges.
-fn without_groupings(expr: &str) -> String {
-    let mut text = expr.to_owned();
-    for (open, close) in [("by (", ')'), ("on (", ')'), ("group_left (", ')'), ("[", ']'), ("offset ", ' ')] {
-        while let Some(at) = text.find(open) {
-            let end = text[at..].find(close).map_or(text.len(), |end| at + end + 1);
-            text.replace_range(at..end, " ");
-        }
-    }
-    text
-}
-
-#[test]
-fn names_are_found_in_expressions() {
-    let expr =
-        "max by (cache) (a_total{x=\"low\", y!=\"1\"} > bool on (cache) group_left () (rate(b:c[5m] offset 7d))) * 2";
-    let found = metrics(expr);
-    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["a_total", "b:c"]);
-    assert_eq!(found[0].1, [("x".to_owned(), "low".to_owned()), ("y".to_owned(), "1".to_owned())]);
-    assert_eq!(grouping(expr), ["cache", "cache"]);
 }

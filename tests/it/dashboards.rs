@@ -9,7 +9,7 @@ mod investigation;
 mod lint;
 mod objectives;
 mod overview;
-mod promql;
+pub(crate) mod promql;
 mod query;
 mod replication;
 mod topology;

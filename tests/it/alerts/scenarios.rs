@@ -1,6 +1,11 @@
 //! Every alert is tried in every scenario, on the series that it reads.
 
-use super::{BTreeMap, BTreeSet, Rule, files, metrics, rules, words};
+use promql_parser::label::MatchOp;
+use promql_parser::parser::Expr;
+use promql_parser::parser::token::T_LUNLESS;
+
+use super::{BTreeMap, BTreeSet, Rule, files, first_word, rules};
+use crate::dashboards::promql::{parse, walk};
 
 /// As the test groups are called.
 const SCENARIOS: [&str; 6] = ["firing", "quiet", "brief spike", "boundary", "HA pair", "two shards"];
@@ -24,7 +29,7 @@ fn every_alert_is_tried_in_every_scenario() {
     let groups: Vec<Group> = files("alerts/tests", "yml").iter().flat_map(|path| groups(path)).collect();
     let mut faults = Vec::new();
     for alert in rules.iter().filter(|rule| rule.alert) {
-        let read = read(&alert.expr, &rules);
+        let read = read(&parse(&alert.expr).unwrap(), &rules);
         for scenario in SCENARIOS {
             let fires = !["quiet", "brief spike"].contains(&scenario);
             let tried = groups
@@ -62,37 +67,41 @@ impl Group {
 
     fn feeds(&self, name: &str, selector: &[(String, String)]) -> bool {
         self.series.iter().any(|(series, labels)| {
-            let has = |(label, value): &(String, String)| value.is_empty() || labels.get(label) == Some(value);
+            let has = |(label, value): &(String, String)| labels.get(label) == Some(value);
             series == name && selector.iter().all(has)
         })
     }
 }
 
-/// The series that an expression needs to speak, without those that only silence it.
-fn read(expr: &str, rules: &[Rule]) -> Vec<(String, Vec<(String, String)>)> {
-    let recorded = |name: &String| rules.iter().find(|rule| !rule.alert && rule.name == *name);
-    let of_metric = |(name, selector)| match recorded(&name) {
-        Some(rule) => read(&rule.expr, rules),
-        None => vec![(name, selector)],
-    };
-    metrics(&without_exceptions(expr)).into_iter().flat_map(of_metric).collect()
+/// The series that an expression needs to speak, without those that only silence it (`unless`), each with the values
+/// that it selects by.
+fn read(expr: &Expr, rules: &[Rule]) -> Vec<(String, Vec<(String, String)>)> {
+    let mut read_here = Vec::new();
+    walk(expr, &mut Vec::new(), &mut |part, around| {
+        let selector = match part {
+            Expr::VectorSelector(selector) => selector,
+            Expr::MatrixSelector(range) => &range.vs,
+            _ => return,
+        };
+        let inner = around.iter().copied().skip(1).chain([part]);
+        if around.iter().zip(inner).any(|(outer, inner)| silences(outer, inner)) {
+            return;
+        }
+        let name = selector.name.clone().unwrap_or_default();
+        match rules.iter().find(|rule| !rule.alert && rule.name == name) {
+            Some(rule) => read_here.extend(read(&parse(&rule.expr).unwrap(), rules)),
+            None => {
+                let matchers = selector.matchers.matchers.iter().filter(|matcher| matches!(matcher.op, MatchOp::Equal));
+                read_here.push((name, matchers.map(|it| (it.name.clone(), it.value.clone())).collect()));
+            }
+        }
+    });
+    read_here
 }
 
-/// The expression without what follows its `unless`.
-fn without_exceptions(expr: &str) -> String {
-    let mut text = expr.to_owned();
-    while let Some(start) = text.find("unless on (") {
-        let mut depth = 0;
-        let ends = |(_, character): &(usize, char)| {
-            depth += i32::from(*character == '(') - i32::from(*character == ')');
-            depth < 0
-        };
-        let rest = &text[start + 1..];
-        let end = rest.char_indices().find(ends).map_or(rest.len(), |(at, _)| at);
-        let end = rest.find("unless on (").map_or(end, |next| end.min(next));
-        text.replace_range(start..start + 1 + end, " ");
-    }
-    text
+/// Whether `inner` is what `outer` makes an exception of.
+fn silences(outer: &Expr, inner: &Expr) -> bool {
+    matches!(outer, Expr::Binary(it) if it.op.id() == T_LUNLESS && std::ptr::eq(&*it.rhs, inner))
 }
 
 fn groups(path: &std::path::Path) -> Vec<Group> {
@@ -115,7 +124,7 @@ fn series(text: &str) -> Option<(String, BTreeMap<String, String>)> {
     let (name, labels) = text.trim_end_matches('}').split_once('{').unwrap_or((text, ""));
     let pairs = labels.split("\", ").filter_map(|pair| pair.split_once("=\""));
     let labels = pairs.map(|(label, value)| (label.trim().to_owned(), value.trim_matches('"').to_owned())).collect();
-    words(name).next().map(|name| (name.to_owned(), labels))
+    first_word(name).map(|name| (name.to_owned(), labels))
 }
 
 /// What stands in the quotes that begin so.
@@ -126,6 +135,6 @@ fn quoted(text: &str, start: &str) -> Vec<String> {
 #[test]
 fn exceptions_are_left_out() {
     let expr = "max by (cache) (a unless on (job) (b == 1)) > on (cache) c unless on (cache) (d) unless on (cache) (e)";
-    let names: Vec<String> = metrics(&without_exceptions(expr)).into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = read(&parse(expr).unwrap(), &[]).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["a", "c"]);
 }

@@ -28,14 +28,14 @@ const FOREIGN_LABELS: [&str; 7] = ["job", "instance", "le", "alertname", "alerts
 const MAKERS: [&str; 2] = ["label_replace", "label_join"];
 
 /// The expression with Grafana's variables for durations filled in; the others stand inside strings.
-pub(super) fn parse(expr: &str) -> Result<Expr, String> {
+pub(crate) fn parse(expr: &str) -> Result<Expr, String> {
     let rate = format!("{}s", RATE_INTERVAL.as_secs());
     let filled = expr.replace("$__rate_interval", &rate).replace("$__range", "3600s").replace("$__interval", "15s");
     parser::parse(&filled).map_err(|error| format!("{error} in {expr}"))
 }
 
 /// Calls `see` with every part of the expression and the parts around it, the outermost first.
-pub(super) fn walk<'a>(expr: &'a Expr, around: &mut Vec<&'a Expr>, see: &mut impl FnMut(&'a Expr, &[&'a Expr])) {
+pub(crate) fn walk<'a>(expr: &'a Expr, around: &mut Vec<&'a Expr>, see: &mut impl FnMut(&'a Expr, &[&'a Expr])) {
     see(expr, around);
     around.push(expr);
     match expr {
@@ -63,7 +63,7 @@ pub(super) fn walk<'a>(expr: &'a Expr, around: &mut Vec<&'a Expr>, see: &mut imp
 }
 
 /// Every selector of the expression.
-pub(super) fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
+pub(crate) fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
     let mut found = Vec::new();
     walk(expr, &mut Vec::new(), &mut |part, _| match part {
         Expr::VectorSelector(selector) => found.push(selector),
@@ -74,14 +74,14 @@ pub(super) fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
 }
 
 /// Whether the selector asks for the chosen values of the variable `name`, as the linter wants it.
-pub(super) fn chooses(selector: &VectorSelector, name: &str) -> bool {
+pub(crate) fn chooses(selector: &VectorSelector, name: &str) -> bool {
     let is_it = |matcher: &&Matcher| matcher.name == name;
     let regex = |matcher: &Matcher| matches!(matcher.op, MatchOp::Re(_)) && matcher.value == format!("${name}");
     selector.matchers.matchers.iter().find(is_it).is_some_and(regex)
 }
 
 /// What is wrong with the names in the expression: metrics, labels, and values of labels that are a closed set.
-pub(super) fn unknown_names(expr: &Expr) -> Vec<String> {
+pub(crate) fn unknown_names(expr: &Expr) -> Vec<String> {
     let families = families();
     let (mut faults, mut usable) = (Vec::new(), BTreeSet::from(FOREIGN_LABELS));
     for selector in selectors(expr) {
@@ -122,7 +122,7 @@ pub(super) fn unknown_names(expr: &Expr) -> Vec<String> {
 }
 
 /// Labels of `by`, `on`, `ignoring`, `group_left` and `group_right`.
-fn grouping(expr: &Expr) -> BTreeSet<String> {
+pub(crate) fn grouping(expr: &Expr) -> BTreeSet<String> {
     let mut labels = BTreeSet::new();
     walk(expr, &mut Vec::new(), &mut |part, _| match part {
         Expr::Aggregate(it) => labels.extend(it.modifier.iter().flat_map(|modifier| modifier.labels().labels.clone())),
@@ -138,7 +138,8 @@ fn grouping(expr: &Expr) -> BTreeSet<String> {
     labels
 }
 
-fn value_exists(metric: &str, label: &str, value: &str) -> bool {
+/// Whether a value can be, where a label's are a closed set.
+pub(crate) fn value_exists(metric: &str, label: &str, value: &str) -> bool {
     match label {
         "threshold" => Threshold::from_name(value).is_some(),
         "storm_type" => StormType::from_name(value).is_some(),
@@ -150,8 +151,19 @@ fn value_exists(metric: &str, label: &str, value: &str) -> bool {
     }
 }
 
+/// Whether the series only counts up.
+pub(crate) fn is_counter(name: &str) -> bool {
+    let family = table::families().find(|family| name.strip_prefix(family.name).is_some_and(is_part));
+    family.map_or(name.ends_with("_total"), |family| family.kind != Kind::Gauge)
+}
+
+/// What follows a family's name in the names of its series.
+fn is_part(ending: &str) -> bool {
+    ["", "_bucket", "_sum", "_count"].contains(&ending)
+}
+
 /// Labels by the name of the series: histograms have three.
-fn families() -> BTreeMap<String, Vec<&'static str>> {
+pub(crate) fn families() -> BTreeMap<String, Vec<&'static str>> {
     let mut families = BTreeMap::new();
     for family in table::families() {
         let labels: Vec<&str> = family.scope.labels().iter().chain(family.labels).copied().collect();

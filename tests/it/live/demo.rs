@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::harness::eventually;
 use crate::harness::exporter::{Exporter, run};
+use crate::live::rules::missing_in_a_demo;
 
 const FAMILIES: &[&str] = &[
     "cache_storm_node_up",
@@ -80,7 +81,10 @@ async fn demo_shows_every_family_and_a_storm_that_comes_and_goes() {
         metrics.all("cache_storm_severity", &[]).map(|sample| sample.value).fold(0.0, f64::max)
     };
     eventually("a storm", Duration::from_secs(45), async || worst().await > 0.0).await;
+    let storm = exporter.metrics().await;
     eventually("its end", Duration::from_secs(60), async || worst().await == 0.0).await;
+    let missing = missing_in_a_demo(&[metrics, storm, exporter.metrics().await]);
+    assert!(missing.is_empty(), "alerting rules read what is not there: {missing:#?}");
 }
 
 /// What `promtool check metrics` says, errors and warnings alike.

@@ -14,6 +14,7 @@ mod pager;
 mod quiet;
 mod reload;
 mod restart;
+mod rules;
 mod secrets;
 mod shards;
 mod signals;
