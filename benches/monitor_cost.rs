@@ -64,7 +64,12 @@ fn main() -> ExitCode {
         losses.push(loss);
     }
     losses.sort_unstable_by(f64::total_cmp);
-    let quantile = |share: f64| losses[((losses.len() - 1) as f64 * share).round() as usize];
+    // Between the two middle values where there is no middle one.
+    let quantile = |share: f64| {
+        let place = (losses.len() - 1) as f64 * share;
+        let (below, above) = (losses[place.floor() as usize], losses[place.ceil() as usize]);
+        below + (above - below) * place.fract()
+    };
     println!(
         "loss: median {:.2} %, quartiles {:.2} to {:.2} %, at most {:.0} %; {taken} samples taken in {attempts} attempts",
         quantile(0.5) * 100.0,
