@@ -81,7 +81,7 @@ pub(crate) fn removals(window: &Totals, usual: Option<&Summary>, moving: bool) -
     }
     let calls = window.deletes as f64;
     match usual {
-        Some(usual) if calls >= 3.0 && calls >= 3.0 * usual.deletes * window.seconds => {
+        Some(usual) if calls >= 3.0 && calls >= 3.0 * usual.deletes * window.seconds() => {
             Removals::Refilled(usual.inserted)
         }
         _ => Removals::Proven,

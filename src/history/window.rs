@@ -21,8 +21,8 @@ pub struct Window {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Totals {
     deltas: usize,
-    /// Seconds covered.
-    pub seconds: f64,
+    /// Of the time covered.
+    nanoseconds: u64,
     hits: u64,
     misses: u64,
     commands: u64,
@@ -47,18 +47,17 @@ impl Totals {
 
     fn add(&mut self, delta: &Delta) {
         self.deltas += 1;
-        self.seconds += delta.dt;
         self.count(delta, u64::wrapping_add);
     }
 
     fn remove(&mut self, delta: &Delta) {
         self.deltas -= 1;
-        self.seconds -= delta.dt;
         self.count(delta, u64::wrapping_sub);
     }
 
     fn count(&mut self, delta: &Delta, turn: fn(u64, u64) -> u64) {
         for (sum, count) in [
+            (&mut self.nanoseconds, (delta.dt * 1e9).round()),
             (&mut self.hits, delta.hits),
             (&mut self.misses, delta.misses),
             (&mut self.commands, delta.commands),
@@ -72,14 +71,21 @@ impl Totals {
         }
     }
 
+    /// Seconds covered.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.nanoseconds as f64 / 1e9
+    }
+
     /// The same as rates.
     #[must_use]
     pub fn stats(&self) -> WindowStats {
-        let rate = |sum: u64| sum as f64 / self.seconds;
+        let seconds = self.seconds();
+        let rate = |sum: u64| sum as f64 / seconds;
         let (hits, misses) = (self.hits as f64, self.misses as f64);
         let lookups = hits + misses;
         WindowStats {
-            seconds: self.seconds,
+            seconds,
             lookups,
             hit_ratio: (lookups > 0.0).then(|| hits / lookups),
             misses: rate(self.misses),
