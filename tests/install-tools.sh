@@ -2,7 +2,8 @@
 # Makes sure that the programs the tests start are there: redis-server, prometheus and promtool (package prometheus),
 # prometheus-alertmanager and amtool (package prometheus-alertmanager); gawk, which a bench compares with;
 # docker-compose; chromium and chromedriver (package chromium-driver); python3 with Grafana's schema for dashboards;
-# axe-core, which checks the status page.
+# axe-core, which checks the status page; libfaketime and libnss-wrapper, by which one process alone is given another
+# clock and other host names.
 # Installs them by apt-get where that is possible; elsewhere says what is missing and fails. The schema is a package of
 # PyPI and goes into the user's cache, tests/it/dashboards.rs knows where; axe-core goes under target/.
 set -euo pipefail
@@ -52,6 +53,8 @@ has prometheus promtool || packages+=(prometheus)
 has prometheus-alertmanager amtool || packages+=(prometheus-alertmanager)
 has docker-compose || packages+=(docker-compose)
 has chromium chromedriver || packages+=(chromium chromium-driver)
+compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(libfaketime)
+compgen -G '/usr/lib/*/libnss_wrapper.so' >/dev/null || packages+=(libnss-wrapper)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 if [[ ${#packages[@]} -eq 0 ]]; then
   grafana_sdk
@@ -64,7 +67,7 @@ if [[ $EUID -ne 0 ]]; then
   sudo=(sudo)
 fi
 if ! command -v apt-get >/dev/null || ! command -v "${sudo[0]:-true}" >/dev/null; then
-  echo "The tests need Redis, Prometheus and Alertmanager with their tools, docker-compose, Chromium with its driver, and Python; missing here: ${packages[*]}." >&2
+  echo "The tests need Redis, Prometheus and Alertmanager with their tools, docker-compose, Chromium with its driver, Python, libfaketime and nss_wrapper; missing here: ${packages[*]}." >&2
   echo "Install them by your system's package manager and try again (Debian calls alertmanager prometheus-alertmanager)." >&2
   exit 1
 fi
