@@ -11,6 +11,7 @@ mod hang;
 mod hotkeys;
 mod http;
 mod pager;
+mod permissions;
 mod quiet;
 mod reload;
 mod restart;
