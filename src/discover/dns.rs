@@ -121,6 +121,7 @@ fn found(host: String, port: u16) -> Found {
 mod tests {
     use simple_dns::ResourceRecord;
     use simple_dns::rdata::SRV;
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -146,11 +147,20 @@ mod tests {
         packet.build_bytes_vec().unwrap()
     }
 
+    /// Both at one port, of those that are free over UDP one that is free over TCP, too.
+    async fn bound() -> (UdpSocket, TcpListener) {
+        loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                return (udp, tcp);
+            }
+        }
+    }
+
     /// A name server for one question, over UDP, and then over TCP if that answer was cut off.
     async fn ask_a_server(rcode: RCODE, cut: bool) -> Result<Vec<(String, u16)>, String> {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (udp, tcp) = bound().await;
         let address = udp.local_addr().unwrap();
-        let tcp = tokio::net::TcpListener::bind(address).await.unwrap();
         let server = tokio::spawn(async move {
             let mut question = [0; 512];
             let (length, client) = udp.recv_from(&mut question).await.unwrap();
