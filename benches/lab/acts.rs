@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::clients::{self, Hot};
 use super::fleet::Fleet;
 use super::harness::resp::{Client, Reply};
+use super::harness::sentinel::{MASTER, Sentinel};
 use super::harness::unix_now;
 use super::scenario::{Act, Step};
 
@@ -86,7 +87,8 @@ impl Fleet {
         let sentinel = self.sentinel.as_ref()?;
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
-            if let Some(port) = sentinel.master().await.filter(|port| *port != self.nodes[0].port) {
+            let port = master_port(sentinel).await;
+            if port != self.nodes[0].port {
                 let at = unix_now();
                 for clients in [0, self.masters] {
                     let mut demand = self.clients[clients].demand();
@@ -111,6 +113,14 @@ impl Fleet {
             }
             sleep(Duration::from_secs_f64(2.0 / self.scale)).await;
         }
+    }
+}
+
+/// Where clients are told that the master is.
+async fn master_port(sentinel: &Sentinel) -> u16 {
+    match sentinel.run(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]).await {
+        Reply::Array(told) => told[1].text().parse().expect("a port"),
+        told => panic!("host and port, not {told:?}"),
     }
 }
 

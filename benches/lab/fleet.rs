@@ -1,6 +1,5 @@
 //! A fleet of real servers with clients at work, and the things that can happen to it.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,6 @@ use cache_storm_exporter::sim::zipf::Zipf;
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -16,6 +14,7 @@ use super::clients::{self, Clients, Demand};
 use super::harness::proxy::Proxy;
 use super::harness::redis::Redis;
 use super::harness::resp::{Client, Reply, encode};
+use super::harness::sentinel::{Sentinel, Setup};
 use super::harness::{eventually, free_port, unix_now};
 use super::scenario::{Replica, Scenario, Setting, Which};
 
@@ -88,7 +87,10 @@ impl Fleet {
             replica.run(&["REPLICAOF", "127.0.0.1", &source.to_string()]).await;
             nodes.push(replica);
         }
-        let sentinel = (setting.replica == Replica::Sentinel).then(|| Sentinel::start(nodes[0].port, 10.0 / scale));
+        let sentinel = match setting.replica {
+            Replica::Sentinel => Some(sentinel(nodes[0].port, 10.0 / scale).await),
+            _ => None,
+        };
 
         let start = Instant::now();
         let event = start + Duration::from_secs_f64(scenario.quiet_before / scale);
@@ -215,61 +217,10 @@ async fn load(demand: &Demand, common: Option<(f64, Instant)>, seed: u64) {
     }
 }
 
-/// A Sentinel that watches over the first master; killed when dropped.
-#[derive(Debug)]
-pub(crate) struct Sentinel {
-    pub(crate) port: u16,
-    process: Child,
-    _directory: TempDir,
-}
-
-impl Sentinel {
-    /// It calls the master dead after so many seconds.
-    fn start(master: u16, patience: f64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let file = directory.path().join("sentinel.conf");
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor lab 127.0.0.1 {master} 1\n\
-             sentinel down-after-milliseconds lab {}\nsentinel failover-timeout lab 10000\n",
-            directory.path().display(),
-            (patience * 1e3) as u64
-        );
-        std::fs::write(&file, text).unwrap();
-        let process = Command::new("redis-server")
-            .arg(&file)
-            .arg("--sentinel")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server must be installed: `make lab` does that");
-        Self { port, process, _directory: directory }
-    }
-
-    /// Port of the master by the Sentinel's word.
-    pub(crate) async fn master(&self) -> Option<u16> {
-        let mut client = Client::connect(self.port).await.ok()?;
-        match client.call(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "lab"]).await.ok()? {
-            Reply::Array(parts) => parts.get(1)?.text().parse().ok(),
-            _ => None,
-        }
-    }
-
-    /// The master's state in its own words: configuration epoch, flags, address.
-    pub(crate) async fn view(&self) -> Option<[String; 3]> {
-        let mut client = Client::connect(self.port).await.ok()?;
-        let Reply::Array(parts) = client.call(&["SENTINEL", "MASTER", "lab"]).await.ok()? else { return None };
-        let words: Vec<String> = parts.iter().map(Reply::text).collect();
-        let value = |name: &str| words.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1)).cloned();
-        Some([value("config-epoch")?, value("flags")?, format!("{}:{}", value("ip")?, value("port")?)])
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
+/// One that watches over that master, and calls it dead after so many seconds.
+async fn sentinel(master: u16, patience: f64) -> Sentinel {
+    let (master, patience) = (("127.0.0.1", master), Duration::from_secs_f64(patience));
+    Sentinel::set_up(free_port(), Setup { master, quorum: 1, patience, password: None, further: [""; 2] }).await
 }
 
 /// A task that ends with the value that started it.

@@ -157,8 +157,10 @@ impl Plan {
     }
 }
 
+/// The master's state in its Sentinel's words: configuration epoch, flags, address.
 async fn view(fleet: &Fleet) -> Option<[String; 3]> {
-    fleet.sentinel.as_ref()?.view().await
+    let told = fleet.sentinel.as_ref()?.view().await;
+    Some([told["config-epoch"].clone(), told["flags"].clone(), format!("{}:{}", told["ip"], told["port"])])
 }
 
 async fn keep_looking(exporter: Arc<Exporter>, names: Vec<String>, looks: Arc<Mutex<Vec<Look>>>) {

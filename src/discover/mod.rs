@@ -129,15 +129,19 @@ pub async fn look(
     let sentinels = match &cache.source {
         Source::Sentinel(source) => {
             let named = admission.admit(sentinels, &source.access, &[], &mut refused).await;
-            watched(&source.sentinels, named)
+            watched(&source.sentinels, named, &mut refused)
         }
         _ => Vec::new(),
     };
     Look { set: Some(NodeSet { members, sentinels }), faults, refused }
 }
 
-/// The Sentinels that are configured, whatever the others say, and of those they name as many as are watched.
-fn watched(configured: &[Endpoint], named: Vec<Member>) -> Vec<Member> {
+/// The Sentinels that are configured, whatever the others say, then those that they name: as many as are watched.
+fn watched(
+    configured: &[Endpoint],
+    named: Vec<Member>,
+    refused: &mut Vec<(NodeName, DiscoveryRefusal)>,
+) -> Vec<Member> {
     let is_configured = |member: &Member| configured.iter().any(|sentinel| sentinel.node == member.endpoint.node);
     let (mut sentinels, further): (Vec<Member>, Vec<Member>) = named.into_iter().partition(is_configured);
     for sentinel in configured {
@@ -146,8 +150,9 @@ fn watched(configured: &[Endpoint], named: Vec<Member>) -> Vec<Member> {
             sentinels.push(Member { endpoint: sentinel.clone(), place });
         }
     }
-    let room = SENTINELS_MAX.saturating_sub(sentinels.len());
-    sentinels.extend(further.into_iter().take(room));
+    sentinels.extend(further);
+    let surplus = sentinels.split_off(sentinels.len().min(SENTINELS_MAX));
+    refused.extend(surplus.into_iter().map(|member| (member.endpoint.node, DiscoveryRefusal::MaxNodes)));
     sentinels.sort_by(|a, b| a.endpoint.node.cmp(&b.endpoint.node));
     sentinels
 }

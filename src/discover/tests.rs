@@ -9,7 +9,7 @@ use super::*;
 use crate::config::{Access, AllowList, Credentials, Masters, Shard};
 use crate::model::{CacheName, SeverityMode};
 use crate::publish::Publisher;
-use crate::wire::Reply;
+use crate::topology::sentinel::{Instance, MasterView};
 use crate::wire::scripted::{self, Script, ScriptedServer, bulk, deserted};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -293,21 +293,23 @@ fn sentinels_that_are_configured_come_before_those_that_are_named() {
         ..scripted::endpoint(([127, 0, 0, 1], 1).into())
     };
     let named = (1000..1030).map(|port| Member { endpoint: at(port), place: NodePlace::default() }).collect();
-    let watched = watched(&[at(1029), at(9999)], named);
+    let mut refused = Vec::new();
+    let watched = watched(&[at(1029), at(9999)], named, &mut refused);
     let ports: Vec<u16> = watched.iter().map(|member| member.endpoint.port).collect();
     assert_eq!(ports, (1000..1014).chain([1029, 9999]).collect::<Vec<_>>());
+    let too_many = (1014..1029).map(|port| (at(port).node, DiscoveryRefusal::MaxNodes));
+    assert_eq!(refused, too_many.collect::<Vec<_>>());
 }
 
 #[test]
 fn of_two_masters_the_later_one_leads_and_replicas_of_all_views_count() {
     let view = |epoch: &str, master: &str, replica: &str| {
-        let text = |text: &str| Reply::Text(text.to_owned());
         let fields = |port: &str| {
-            let fields = ["name", "m", "ip", "10.0.0.1", "port", port, "config-epoch", epoch, "runid", ""];
-            Reply::Array(fields.iter().map(|word| text(word)).collect())
+            ["name", "m", "ip", "10.0.0.1", "port", port, "config-epoch", epoch, "runid", ""].map(str::to_owned)
         };
-        let list = Reply::Array(vec![fields(replica)]);
-        sentinel::view(&fields(master), &list, &Reply::Array(Vec::new())).unwrap()
+        let mut view = MasterView::read(&fields(master)).unwrap();
+        view.replicas.extend(Instance::read(&fields(replica)));
+        view
     };
     let (nodes, sentinels) = sentinel::merge([view("4", "1", "2"), view("5", "2", "1"), view("5", "2", "3")]);
     let of = |node: &Found| (node.port, node.role);

@@ -178,8 +178,8 @@ async fn ask(
         _ => {}
     }
     report.masters = match question.master {
-        Some(_) => MasterView::read(&texts(listed)).into_iter().collect(),
-        None => listed.items().iter().filter_map(|master| MasterView::read(&texts(master))).collect(),
+        Some(_) => MasterView::read(&listed.texts()).into_iter().collect(),
+        None => listed.items().iter().filter_map(|master| MasterView::read(&master.texts())).collect(),
     };
     report.masters.sort_by(|a, b| a.name.cmp(&b.name));
     report.masters.truncate(MASTERS_MAX);
@@ -207,15 +207,11 @@ fn complete(master: &mut MasterView, replies: &[Reply]) {
         _ => None,
     };
     let instances = |list: &Reply| {
-        list.items().iter().filter_map(|item| Instance::read(&texts(item))).take(INSTANCES_MAX).collect()
+        list.items().iter().filter_map(|item| Instance::read(&item.texts())).take(INSTANCES_MAX).collect()
     };
     master.replicas = instances(replicas);
     master.sentinels = instances(sentinels);
-    master.told(&texts(told));
-}
-
-fn texts(reply: &Reply) -> Vec<String> {
-    reply.items().iter().map(|item| item.text().unwrap_or_default().to_owned()).collect()
+    master.told(&told.texts());
 }
 
 /// Announcements only shorten the wait for the next poll: what is lost with a connection, polling finds.

@@ -77,6 +77,14 @@ impl Instance {
         })
     }
 
+    /// Host and port of its address; `None` of what is no address.
+    #[must_use]
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.address.as_str().rsplit_once(':')?;
+        let (host, port) = (host.trim_matches(['[', ']']), port.parse().ok()?);
+        (!host.is_empty() && port > 0).then_some((host, port))
+    }
+
     /// The Sentinel marks it so.
     #[must_use]
     pub fn has(&self, flag: SentinelFlag) -> bool {
@@ -214,7 +222,11 @@ pub(super) mod tests {
         let instance = Instance::read(&fields.map(str::to_owned)).unwrap();
         use SentinelFlag::{Disconnected, ObjectivelyDown, SubjectivelyDown};
         assert_eq!(instance.flags, [SubjectivelyDown, ObjectivelyDown, Disconnected]);
-        assert_eq!((instance.address.as_str(), instance.run_id), ("[::1]:6379", None));
+        assert_eq!((instance.address.as_str(), &instance.run_id), ("[::1]:6379", &None));
+        assert_eq!(instance.host_and_port(), Some(("::1", 6379)));
+        for [host, port] in [["", "6379"], ["a", "0"], ["a", "x"]] {
+            assert_eq!(Instance { address: address(host, port), ..instance.clone() }.host_and_port(), None);
+        }
     }
 
     #[test]

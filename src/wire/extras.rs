@@ -20,7 +20,9 @@ pub struct Extras {
     pub logs: bool,
     /// Latencies by command, and settings: what costs the server most of all.
     pub latencies: bool,
-    /// It is a Sentinel that watches these masters.
+    /// It is a Sentinel that watches these masters. Asked for whoever scrapes it as a server, of all that it watches;
+    /// the topology of a cache has its Sentinels asked for that cache's masters alone, all the time, and more about
+    /// each.
     pub masters: Option<Vec<String>>,
 }
 

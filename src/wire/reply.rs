@@ -53,6 +53,12 @@ impl Reply {
         }
     }
 
+    /// The items of a list as text; empty where they are none.
+    #[must_use]
+    pub fn texts(&self) -> Vec<String> {
+        self.items().iter().map(|item| item.text().unwrap_or_default().to_owned()).collect()
+    }
+
     /// The value that follows the key `name` in a list of keys and values.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Reply> {
@@ -74,5 +80,6 @@ mod tests {
         assert_eq!(node.field("odd"), None);
         assert_eq!((text("12").integer(), text("x").integer()), (Some(12), None));
         assert_eq!((text("x").items().len(), text("x").field("x")), (0, None));
+        assert_eq!(node.texts(), ["role", "port", "port", "", "odd"]);
     }
 }

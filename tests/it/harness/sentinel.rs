@@ -1,5 +1,6 @@
 //! Real Sentinels.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +14,10 @@ use super::{eventually, free_port};
 /// The name under which every Sentinel here watches its master.
 pub(crate) const MASTER: &str = "m";
 
-/// A Sentinel that calls a server down after 1.5 s; killed when dropped.
+/// After which silence a Sentinel calls a server down, unless told otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A Sentinel; killed when dropped.
 pub(crate) struct Sentinel {
     pub(crate) port: u16,
     password: Option<&'static str>,
@@ -27,6 +31,8 @@ pub(crate) struct Setup<'a> {
     /// Its master: host and port.
     pub(crate) master: (&'a str, u16),
     pub(crate) quorum: usize,
+    /// After which silence it calls a server down.
+    pub(crate) patience: Duration,
     /// What its own clients need.
     pub(crate) password: Option<&'static str>,
     /// Lines before the one that names the master, and after it.
@@ -38,19 +44,21 @@ impl Sentinel {
     pub(crate) async fn start(port: u16, master: u16, quorum: usize, announced: Option<u16>) -> Self {
         let announced = announced
             .map_or(String::new(), |port| format!("sentinel announce-ip 127.0.0.1\nsentinel announce-port {port}\n"));
-        let setup = Setup { master: ("127.0.0.1", master), quorum, password: None, further: [&announced, ""] };
+        let (master, patience, further) = (("127.0.0.1", master), PATIENCE, [&*announced, ""]);
+        let setup = Setup { master, quorum, patience, password: None, further };
         Self::set_up(port, setup).await
     }
 
     pub(crate) async fn set_up(port: u16, setup: Setup<'_>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let Setup { master: (host, master), quorum, password, further: [before, after] } = setup;
+        let Setup { master: (host, master), quorum, patience, password, further: [before, after] } = setup;
         let password_line = password.map(|password| format!("requirepass {password}\n")).unwrap_or_default();
         let config = format!(
             "port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {}\n{password_line}{before}\
-             sentinel monitor {MASTER} {host} {master} {quorum}\nsentinel down-after-milliseconds {MASTER} 1500\n\
+             sentinel monitor {MASTER} {host} {master} {quorum}\nsentinel down-after-milliseconds {MASTER} {}\n\
              sentinel failover-timeout {MASTER} 6000\n{after}",
-            directory.path().display()
+            directory.path().display(),
+            patience.as_millis()
         );
         let file = directory.path().join("sentinel.conf");
         std::fs::write(&file, config).unwrap();
@@ -86,12 +94,17 @@ impl Sentinel {
     /// Waits until it knows so many other Sentinels and replicas.
     pub(crate) async fn knows(&self, others: usize, replicas: usize) {
         eventually("Sentinels know each other and the replicas", Duration::from_secs(30), async || {
-            let Reply::Array(fields) = self.run(&["SENTINEL", "MASTER", MASTER]).await else { return false };
-            let fields: Vec<String> = fields.iter().map(Reply::text).collect();
-            let number = |name: &str| fields.chunks(2).find(|pair| pair[0] == name).unwrap()[1].parse().unwrap();
+            let told = self.view().await;
+            let number = |name: &str| told[name].parse::<usize>().unwrap();
             (others, replicas) == (number("num-other-sentinels"), number("num-slaves"))
         })
         .await;
+    }
+
+    /// What it says of its master (`SENTINEL MASTER`), by field.
+    pub(crate) async fn view(&self) -> BTreeMap<String, String> {
+        let Reply::Array(told) = self.run(&["SENTINEL", "MASTER", MASTER]).await else { panic!("a list of fields") };
+        told.chunks(2).map(|pair| (pair[0].text(), pair[1].text())).collect()
     }
 
     pub(crate) fn url(&self) -> String {

@@ -7,7 +7,7 @@ use super::topology::in_sync;
 use crate::harness::certificates::{Certificates, HOST};
 use crate::harness::exporter::Exporter;
 use crate::harness::redis::Redis;
-use crate::harness::sentinel::{MASTER, Sentinel, Setup};
+use crate::harness::sentinel::{MASTER, PATIENCE, Sentinel, Setup};
 use crate::harness::{eventually, free_port};
 
 /// Generous: the machine may be busy with other things.
@@ -116,7 +116,7 @@ async fn sentinels_and_the_nodes_they_name_are_asked_over_tls() {
     for (name, value) in certificates.settings(sentinel_port) {
         before += &format!("{name} {value}\n");
     }
-    let setup = Setup { master: (HOST, port), quorum: 1, password: None, further: [&before, ""] };
+    let setup = Setup { master: (HOST, port), quorum: 1, patience: PATIENCE, password: None, further: [&before, ""] };
     let sentinel = Sentinel::set_up(free_port(), setup).await;
     sentinel.knows(0, 1).await;
     let tls = format!("tls: {{ ca_file: '{}' }}", certificates.file("ca.pem"));

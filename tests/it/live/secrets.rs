@@ -9,7 +9,7 @@ use crate::harness::exporter::{Exporter, run};
 use crate::harness::proxy::Proxy;
 use crate::harness::redis::Redis;
 use crate::harness::resp::Reply;
-use crate::harness::sentinel::{MASTER, Sentinel, Setup};
+use crate::harness::sentinel::{MASTER, PATIENCE, Sentinel, Setup};
 use crate::harness::{eventually, free_port};
 use crate::readme::acl_line;
 
@@ -105,7 +105,8 @@ async fn sentinels_hear_their_own_password_and_strangers_none() {
         );
         let after = format!("sentinel auth-pass {MASTER} {NODES}\n");
         let master = ("127.0.0.1", master.port);
-        let setup = Setup { master, quorum: 1, password: Some(SENTINELS), further: [&before, &after] };
+        let setup =
+            Setup { master, quorum: 1, patience: PATIENCE, password: Some(SENTINELS), further: [&before, &after] };
         sentinels.push(Sentinel::set_up(port, setup).await);
     }
     for sentinel in &sentinels {
