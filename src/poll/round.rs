@@ -39,8 +39,6 @@ struct Node {
     link: NodeLink,
     /// What will be published of it; also our memory of how it was.
     snapshot: NodeSnapshot,
-    /// Why it was down in the last round.
-    down: Option<FailureReason>,
     /// It was a Sentinel when it last answered; until then, it is said to be one.
     sentinel: bool,
 }
@@ -114,7 +112,7 @@ impl Nodes {
             }
         });
         let (observations, took): (_, Vec<Option<Duration>>) = join_all(polls).await.into_iter().unzip();
-        let cut_off = isolation::cut_off(self.nodes.iter().map(|node| node.down));
+        let cut_off = isolation::cut_off(self.nodes.iter().map(|node| node.snapshot.down));
         Collected { observations, took: took.into_iter().flatten().collect(), cut_off }
     }
 
@@ -138,7 +136,7 @@ impl Nodes {
         self.nodes.iter().filter(|node| !node.sentinel).map(|node| NodeFacts {
             node: &node.snapshot.node,
             sample: node.snapshot.sample.as_deref(),
-            down: node.down,
+            down: node.snapshot.down,
             cluster: node.snapshot.info.as_deref().and_then(ClusterInfo::find),
         })
     }
@@ -164,6 +162,7 @@ impl Node {
         let snapshot = NodeSnapshot {
             node: endpoint.node.clone(),
             up: false,
+            down: None,
             last_poll_unix: None,
             sample: None,
             info: None,
@@ -173,7 +172,7 @@ impl Node {
             core: Readings::default(),
             interest: Interest::default(),
         };
-        Self { link: NodeLink::new(endpoint.clone()), snapshot, down: None, sentinel: false }
+        Self { link: NodeLink::new(endpoint.clone()), snapshot, sentinel: false }
     }
 
     fn reached_by(mut self, endpoint: &Endpoint) -> Self {
@@ -194,7 +193,7 @@ impl Node {
         let outcome = self.link.poll(depth, tls, deadline).await;
         let (observation, took) = match outcome {
             Outcome::Answered(Answer { sample, text, core, took }) => {
-                if self.down.take().is_some() {
+                if self.snapshot.down.take().is_some() {
                     events::node_up(cache, &self.snapshot.node);
                 }
                 self.sentinel = sample.role == Some(Role::Sentinel);
@@ -210,7 +209,7 @@ impl Node {
             }
             Outcome::Failed(error) => {
                 self.snapshot.failures[error.reason as usize] += 1;
-                if self.down != Some(error.reason) {
+                if self.snapshot.down != Some(error.reason) {
                     events::node_down(cache, &self.snapshot.node, error.reason, &error.detail);
                 }
                 (self.fell(error.reason), None)
@@ -221,7 +220,7 @@ impl Node {
     }
 
     fn fell(&mut self, reason: FailureReason) -> Observation {
-        self.down = Some(reason);
+        self.snapshot.down = Some(reason);
         self.snapshot.up = false;
         self.snapshot.sample = None;
         self.snapshot.info = None;

@@ -9,6 +9,7 @@ mod readings;
 
 use super::Answers;
 use super::table::{Family, Kind, Sink};
+use crate::model::FailureReason;
 use crate::parse::Info;
 use crate::parse::info::Parts;
 
@@ -26,6 +27,8 @@ pub const ALL_DATABASES: usize = 256;
 pub struct ServerView<'a> {
     /// It answered in the last round.
     pub up: bool,
+    /// Why it did not.
+    pub down: Option<FailureReason>,
     /// What it said; empty while it is down.
     pub info: Info<'a>,
     /// Databases to show: [`MAX_DATABASES`] or [`ALL_DATABASES`].

@@ -216,6 +216,7 @@ fn down() -> (NodeSnapshot, NodeVerdict) {
     let snapshot = NodeSnapshot {
         node,
         up: false,
+        down: Some(FailureReason::Refused),
         last_poll_unix: None,
         sample: None,
         info: None,
@@ -233,6 +234,7 @@ fn up(node: &str, info: &str) -> (NodeSnapshot, NodeVerdict) {
     let verdict = quiet(&node);
     let server = ServerView {
         up: true,
+        down: None,
         info: Info::parse(info),
         databases_max: MAX_DATABASES,
         polls: 1,
@@ -241,6 +243,7 @@ fn up(node: &str, info: &str) -> (NodeSnapshot, NodeVerdict) {
     let snapshot = NodeSnapshot {
         node,
         up: true,
+        down: None,
         last_poll_unix: Some(ROUND_UNIX),
         sample: Some(Arc::new(Sample::from_info(&Info::parse(info)))),
         info: Some(Arc::from(info)),

@@ -23,6 +23,8 @@ pub struct NodeSnapshot {
     pub node: NodeName,
     /// It answered in the last round.
     pub up: bool,
+    /// Why it did not; `None` if it did, and before the first round.
+    pub down: Option<FailureReason>,
     /// When it last answered, Unix seconds.
     pub last_poll_unix: Option<f64>,
     /// What it said then; `None` while it is down.
@@ -52,7 +54,8 @@ impl NodeSnapshot {
     #[must_use]
     pub fn server(&self, databases_max: usize) -> ServerView<'_> {
         let info = self.info.as_deref().map(Info::parse).unwrap_or_default();
-        ServerView { up: self.up, info, databases_max, polls: self.polls(), answers: self.answers }
+        let (polls, answers) = (self.polls(), self.answers);
+        ServerView { up: self.up, down: self.down, info, databases_max, polls, answers }
     }
 }
 

@@ -10,6 +10,8 @@ use super::Reply;
 
 /// Masters of one Sentinel that are asked about; each takes three commands.
 const MASTERS_MAX: usize = 100;
+/// Characters kept of what a Sentinel says; its sentences have half as many.
+const MESSAGE_MAX: usize = 256;
 
 /// What a node is asked beyond `INFO`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,11 +120,11 @@ pub(super) fn lines(questions: &[Question], replies: &[Reply], refused: &mut Vec
     for (question, reply) in questions.iter().zip(replies) {
         match (question, reply) {
             // Not a refusal: it says that there is no quorum.
-            (Question::Quorum(master), Reply::Error { code, .. }) if code == "NOQUORUM" => {
-                note(&mut watched, master, "ckquorum", "0");
+            (Question::Quorum(master), Reply::Error { code, text }) if code == "NOQUORUM" => {
+                quorum(master, &format!("{code} {text}"), &mut lines);
             }
             (_, Reply::Error { .. }) => refused.push(question.command()),
-            (Question::Quorum(master), Reply::Text(_)) => note(&mut watched, master, "ckquorum", "1"),
+            (Question::Quorum(master), Reply::Text(text)) => quorum(master, text, &mut lines),
             (Question::ClusterInfo | Question::LatencyStats, Reply::Text(text)) => {
                 lines.push_str(text);
                 lines.push('\n');
@@ -176,6 +178,11 @@ fn slow_log(entries: &[Reply], lines: &mut String) {
         // An empty log: nothing was slow yet.
         _ => ["slowlog_last_id", "slowlog_last_usec"].iter().for_each(|name| line(lines, name, "", "0")),
     }
+}
+
+/// What the Sentinel says of a master's quorum, as much of it as a label may hold.
+fn quorum(master: &str, text: &str, lines: &mut String) {
+    line(lines, "ckquorum_", master, &text.chars().take(MESSAGE_MAX).collect::<String>());
 }
 
 /// `[event, Unix seconds, latest ms, maximum ms, …]`.

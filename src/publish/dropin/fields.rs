@@ -46,6 +46,8 @@ pub(super) const FIELDS: &[DropInRow] = &[
     gauge!("cluster_connections", "cluster_connections", "Sockets of the cluster bus"),
     gauge!("client_recent_max_input_buffer_bytes", "client_recent_max_input_buffer", "Largest input buffer of a client of late"),
     gauge!("client_recent_max_output_buffer_bytes", "client_recent_max_output_buffer", "Largest output buffer of a client of late"),
+    gauge!("client_biggest_input_buf", "client_biggest_input_buf", "Largest input buffer of a client, of servers before 5.0"),
+    gauge!("client_longest_output_list", "client_longest_output_list", "Longest list of replies to a client, of servers before 5.0"),
     gauge!("clients_in_timeout_table", "clients_in_timeout_table", "Clients in the table of timeouts"),
     gauge!("tracking_clients", "tracking_clients", "Clients that use client-side caching"),
     gauge!("pubsub_clients", "pubsub_clients", "Clients in subscriber mode"),
@@ -55,6 +57,10 @@ pub(super) const FIELDS: &[DropInRow] = &[
     gauge!("total_blocking_keys_on_nokey", "total_blocking_keys_on_nokey", "Keys that clients block on until they are deleted"),
     // Memory
     gauge!("config_maxmemory", "maxmemory", "Limit of memory in bytes, 0 without a limit"),
+    gauge!("memory_max_reservation_bytes", "maxmemory_reservation", "Bytes kept free for replication and failover, at Azure"),
+    gauge!("memory_max_reservation_desired_bytes", "maxmemory_desired_reservation", "Bytes to be kept free for replication and failover, at Azure"),
+    gauge!("memory_max_fragmentation_reservation_bytes", "maxfragmentationmemory_reservation", "Bytes kept free for fragmentation, at Azure"),
+    gauge!("memory_max_fragmentation_reservation_desired_bytes", "maxfragmentationmemory_desired_reservation", "Bytes to be kept free for fragmentation, at Azure"),
     gauge!("total_system_memory_bytes", "total_system_memory", "Memory of the server’s machine"),
     gauge!("memory_used_peak_bytes", "used_memory_peak", "Most bytes allocated since the start"),
     gauge!("memory_used_lua_bytes", "used_memory_lua", "Bytes of the Lua engine"),
@@ -184,6 +190,13 @@ pub(super) const FIELDS: &[DropInRow] = &[
     counter!("cpu_user_children_seconds_total", "used_cpu_user_children", "CPU seconds spent in the server by children"),
     counter!("cpu_sys_main_thread_seconds_total", "used_cpu_sys_main_thread", "CPU seconds spent in the kernel by the main thread"),
     counter!("cpu_user_main_thread_seconds_total", "used_cpu_user_main_thread", "CPU seconds spent in the server by the main thread"),
+    // KeyDB
+    gauge!("server_threads_total", "server_threads", "Threads that serve clients, of KeyDB"),
+    gauge!("current_client_thread", "current_client_thread", "Thread that answered, of KeyDB"),
+    counter!("long_lock_waits_total", "long_lock_waits", "Long waits for a lock, of KeyDB"),
+    gauge!("cached_keys_total", "cached_keys", "Keys in memory, of KeyDB with a storage behind"),
+    counter!("storage_provider_read_hits", "storage_provider_read_hits", "Lookups that KeyDB’s storage answered"),
+    counter!("storage_provider_read_misses", "storage_provider_read_misses", "Lookups that it did not"),
     // Cluster
     gauge!("cluster_enabled", "cluster_enabled", "1 if the server belongs to a cluster"),
     ok!("cluster_state", "cluster_state", "1 if the cluster serves; asked by CLUSTER INFO as all that follows"),

@@ -5,6 +5,7 @@
 use super::{
     ALL_DATABASES, DropInRow, Family, Kind, MASTER_LABELS, ServerView, Sink, Source, databases, master, of_master,
 };
+use crate::model::FailureReason;
 use crate::parse::info::Parts;
 use crate::publish::table::Distribution;
 
@@ -46,8 +47,9 @@ const LATENCY_BOUNDS_USEC: [f64; 21] = [
     1_073_741.0,
 ];
 
-/// Percentiles that `latencystats` gives by default, as (part of the value, quantile).
-const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+/// Percentiles that `latencystats` gives by default, as (part of the value, label `quantile`). Not the 0.99 of other
+/// summaries: a rule that selects `quantile="99.9"`, as rules for redis_exporter do, must not fall silent.
+const PERCENTILES: [(&str, f64); 3] = [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9)];
 
 const COMMAND: &[&str] = &["cmd"];
 const REPLICA: &[&str] = &["slave_ip", "slave_port", "slave_state"];
@@ -268,14 +270,12 @@ pub(super) const LISTS: &[DropInRow] = &[
     row(
         Kind::Gauge,
         "redis_sentinel_master_ckquorum_status",
-        &["master_name"],
+        &["master_name", "message"],
         MAX_MASTERS,
-        "1 if enough Sentinels answer for a failover (SENTINEL CKQUORUM).",
+        "1 if enough Sentinels answer for a failover; in message, what the Sentinel says of it (SENTINEL CKQUORUM).",
         |server, out| {
-            for (name, parts) in watched_masters(server) {
-                if let Some(status) = parts.number("ckquorum") {
-                    out.labelled(&[name], status);
-                }
+            for (name, message) in server.info.with_prefix("+ckquorum_").take(MAX_MASTERS) {
+                out.labelled(&[name, message], f64::from(u8::from(!message.starts_with("NOQUORUM"))));
             }
         },
     ),
@@ -302,11 +302,16 @@ pub(super) const LISTS: &[DropInRow] = &[
     of_polls(Kind::Counter, "redis_exporter_scrapes_total", "Polls of the server, answered or not.", |server, out| {
         out.number(Some(server.polls as f64));
     }),
-    of_polls(
+    row(
         Kind::Gauge,
         "redis_exporter_last_scrape_error",
-        "1 if the last poll was not answered; why stands in cache_storm_poll_failures_total.",
-        |server, out| out.flag(!server.up),
+        &["err"],
+        1,
+        "1 if the last poll was not answered; in err, why: a reason of cache_storm_poll_failures_total.",
+        |server, out| {
+            let reason = server.down.map_or("", FailureReason::as_str);
+            out.labelled(&[reason], f64::from(u8::from(!server.up)));
+        },
     ),
     of_polls(
         Kind::Gauge,
@@ -458,5 +463,23 @@ mod tests {
         };
         latencies(&ServerView { info, ..ServerView::default() }, &mut Sink(&mut sink));
         assert_eq!(below[..12], [1.0, 3.0, 3.0, 4.0, 4.0, 7.0, 7.0, 7.0, 7.0, 7.0, 9.0, 9.0]);
+    }
+
+    #[test]
+    fn a_sentinel_says_itself_why_there_is_no_quorum() {
+        let info = Info::parse(
+            "+ckquorum_a:OK 3 usable Sentinels. Quorum can be reached\n+ckquorum_b:NOQUORUM 1 usable Sentinels.\n",
+        );
+        let mut shown = Vec::new();
+        let row = LISTS.iter().find(|row| row.family.name == "redis_sentinel_master_ckquorum_status").unwrap();
+        let mut sink = |labels: &[&str], value: Value<'_>| {
+            if let Value::Number(status) = value {
+                shown.push((labels.join(": "), status));
+            }
+        };
+        row.read(&ServerView { info, ..ServerView::default() }, &mut Sink(&mut sink));
+        let expected =
+            [("a: OK 3 usable Sentinels. Quorum can be reached", 1.0), ("b: NOQUORUM 1 usable Sentinels.", 0.0)];
+        assert_eq!(shown, expected.map(|(labels, status)| (labels.to_owned(), status)));
     }
 }

@@ -71,9 +71,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Series by family and labels, as text. Bounds and quantiles are numbers, however they are written; a quantile there
-/// is `percent`.
-fn series(metrics: &Metrics, percent: f64) -> BTreeMap<String, BTreeMap<String, f64>> {
+/// Series by family and labels, as text. Bounds and quantiles are numbers, however they are written.
+fn series(metrics: &Metrics) -> BTreeMap<String, BTreeMap<String, f64>> {
     let mut families = BTreeMap::new();
     for family in kinds(metrics).into_keys() {
         let mut series = BTreeMap::new();
@@ -81,8 +80,7 @@ fn series(metrics: &Metrics, percent: f64) -> BTreeMap<String, BTreeMap<String, 
             for sample in metrics.all(&format!("{family}{suffix}"), &[]) {
                 let labels = sample.labels.iter().filter(|(_, value)| !value.is_empty());
                 let labels = labels.map(|(name, value)| match (name.as_str(), value.parse::<f64>()) {
-                    ("le", Ok(bound)) => format!(" le={bound}"),
-                    ("quantile", Ok(quantile)) => format!(" quantile={:.4}", quantile / percent),
+                    ("le" | "quantile", Ok(bound)) => format!(" {name}={bound}"),
                     _ => format!(" {name}={value}"),
                 });
                 series.insert(suffix.to_owned() + &labels.collect::<String>(), sample.value);
@@ -127,7 +125,7 @@ fn reason(role: &str, family: &str, difference: &Difference) -> Option<&'static 
 /// How `here` differs from what was there before and after it, by family.
 fn differences(before: &Metrics, here: &Metrics, after: &Metrics) -> BTreeSet<(String, Difference)> {
     let (kinds_there, kinds_here) = (kinds(after), kinds(here));
-    let (earlier, later, ours) = (series(before, 100.0), series(after, 100.0), series(here, 1.0));
+    let (earlier, later, ours) = (series(before), series(after), series(here));
     let mut found = BTreeSet::new();
     for (family, kind) in &kinds_there {
         let mut differs = |difference| found.insert((family.clone(), difference));
