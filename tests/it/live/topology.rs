@@ -62,10 +62,14 @@ async fn shows(exporter: &Exporter, name: &str, wanted: impl Fn(f64) -> bool) {
     eventually(name, PATIENCE, async || wanted(of_cache(&exporter.metrics().await, name))).await;
 }
 
-async fn topology(exporter: &Exporter) -> serde_json::Value {
+async fn cache_report(exporter: &Exporter) -> serde_json::Value {
     let (_, body) = exporter.get("/api/v1/report").await;
     let report: serde_json::Value = serde_json::from_str(&body).unwrap();
-    report["caches"][0]["topology"].clone()
+    report["caches"][0].clone()
+}
+
+async fn topology(exporter: &Exporter) -> serde_json::Value {
+    cache_report(exporter).await["topology"].clone()
 }
 
 #[tokio::test]
@@ -169,6 +173,34 @@ async fn leader(nodes: &[Redis]) -> usize {
     })
     .await;
     leader.unwrap()
+}
+
+#[tokio::test]
+async fn a_master_that_came_back_empty_before_any_sentinel_noticed_is_named_so() {
+    let mut nodes = replicated(1).await;
+    let sentinels = Sentinel::group(1, &nodes[0], 1).await;
+    // A busy machine may take longer to start a server than it otherwise takes to be called down.
+    sentinels[0].run(&["SENTINEL", "SET", MASTER, "down-after-milliseconds", "30000"]).await;
+    nodes[0].fill(2_000).await;
+    let _load = Load::start(nodes[0].port, Traffic { keys: Keys::Uniform(2_000), ..Traffic::default() });
+    let exporter =
+        Exporter::serve(&config(&urls(&nodes, &sentinels), "interval: 500ms, timeout: 400ms", 10), &[]).await;
+    let master = nodes[0].node();
+    eventually("the master has a usual hit ratio", PATIENCE, async || {
+        exporter.metrics().await.node("cache_storm_hit_ratio_baseline", &master).is_some()
+    })
+    .await;
+    nodes[0].kill();
+    nodes[0].start_again().await;
+    eventually("the storm is named", PATIENCE, async || {
+        let named = cache_report(&exporter).await["storm_types"][0].clone();
+        (&named["storm_type"], &named["sub_reason"]) == (&"cold_start".into(), &"came_back_empty".into())
+    })
+    .await;
+    let metrics = exporter.metrics().await;
+    assert_eq!(of_cache(&metrics, "cache_storm_failovers_total"), 0.0);
+    let noticed = [("cache", "main"), ("event", "sdown")];
+    assert_eq!(metrics.sample("cache_storm_sentinel_events_total", &noticed), Some(0.0));
 }
 
 #[tokio::test]
