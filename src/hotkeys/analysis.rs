@@ -3,19 +3,16 @@
 
 use std::sync::Arc;
 
-use memchr::memchr;
-
 use super::clients::Clients;
 use super::commands::{Calls, CommandId, Commands};
-use super::line::{Argument, Line, Source};
-use super::pattern::{PLACES_MAX, PatternId, Patterns};
+use super::line::{Argument, Arguments, Line, Source};
+use super::marks::{MarkedLine, Marks};
+use super::pattern::{PatternId, Patterns, shape};
+use super::recent::Recent;
 use super::secret::Secret;
 use super::sketch::{Detail, Sketch};
 use super::ttl::{GRANTS, Grant, Lifetime};
 use crate::detect::verdict::HotKeySample;
-
-/// Keys whose pattern is remembered, as a power of two. Larger, and it would no longer fit into a core's own memory.
-const RECENT_BITS: u32 = 15;
 
 /// Keys remembered of the last script.
 const SCRIPT_KEYS_MAX: usize = 64;
@@ -67,6 +64,19 @@ pub(super) struct HeavyKey {
     pub(super) per_second: f64,
 }
 
+/// An access to a key.
+#[derive(Debug, Clone, Copy)]
+struct Access<'a> {
+    key: &'a [u8],
+    hash: u64,
+    write: bool,
+    /// The client's hash; `None` for a script.
+    client: Option<u64>,
+    /// What may give the key a lifetime: the command, and what stands behind the key.
+    granting: Option<(CommandId, Arguments<'a>)>,
+    time: &'a [u8],
+}
+
 /// The analysis of a stream, or of a part of it.
 #[derive(Debug, Clone)]
 pub struct Analysis {
@@ -80,6 +90,7 @@ pub struct Analysis {
     uses: Vec<PatternUse>,
     clients: Clients<64>,
     recent: Recent,
+    marks: Marks,
     /// Keys that the last script declared: counted with it, not again with its calls.
     script: Vec<u64>,
     lines: u64,
@@ -133,6 +144,7 @@ impl Analysis {
             uses: Vec::new(),
             clients: Clients::default(),
             recent: Recent::default(),
+            marks: Marks::default(),
             script: Vec::new(),
             lines: 0,
             skipped: 0,
@@ -143,21 +155,32 @@ impl Analysis {
     }
 
     /// Reads whole lines.
-    pub fn read(&mut self, mut text: &[u8]) {
-        let mut last = None;
-        while let Some(end) = memchr(b'\n', text) {
-            last = self.count(&text[..end]).or(last);
-            text = &text[end + 1..];
-        }
-        if !text.is_empty() {
-            last = self.count(text).or(last);
+    pub fn read(&mut self, text: &[u8]) {
+        let (mut marks, mut last) = (std::mem::take(&mut self.marks), None);
+        for line in marks.lines(text) {
+            last = self.usual(&line).or_else(|| self.count(line.text)).or(last);
         }
         self.last_time = last.map(Time::of).or(self.last_time);
+        self.marks = marks;
     }
 
     /// Reads one line.
     pub fn line(&mut self, text: &[u8]) {
         self.last_time = self.count(text).map(Time::of).or(self.last_time);
+    }
+
+    /// Counts what a client's line of the usual kind says, whose only key is its first argument, and returns its time.
+    /// `None`: nothing is counted yet.
+    fn usual<'a>(&mut self, line: &MarkedLine<'a>) -> Option<&'a [u8]> {
+        let (line, key, rest) = Line::usual(line)?;
+        let Source::Client(host) = line.source else { return None };
+        let command = self.commands.find(line.command);
+        let write = self.commands.only_first(command, rest.is_empty())?;
+        self.call(&line, command);
+        let client = Some(self.client(host));
+        let granting = command.map(|command| (command, rest));
+        self.access(&Access { key, hash: self.secret.hash(key), write, client, granting, time: line.time });
+        Some(line.time)
     }
 
     /// Counts what a line says and returns its time.
@@ -166,29 +189,37 @@ impl Analysis {
             self.skipped += 1;
             return None;
         };
-        self.lines += 1;
-        self.first_time.get_or_insert_with(|| Time::of(line.time));
-        self.since_pause.get_or_insert_with(|| Time::of(line.time));
         let client = match line.source {
-            Source::Client(host) => {
-                self.script.clear();
-                let hash = Clients::<64>::hash(host);
-                self.clients.add(hash);
-                Some(hash)
-            }
+            Source::Client(host) => Some(self.client(host)),
             Source::Script => None,
         };
         let command = self.commands.find(line.command);
-        self.calls.count(command, line.command);
-        match self.commands.only_first(command) {
+        self.call(&line, command);
+        match self.commands.only_first(command, false) {
             Some(write) => {
-                if let Some((key, _)) = line.arguments.next() {
-                    self.key(key, write, client, command, &line);
+                if let Some((key, rest)) = line.arguments.next() {
+                    self.key(key, write, client, command.map(|command| (command, rest)), line.time);
                 }
             }
             None => self.keys(&line, command, client),
         }
         Some(line.time)
+    }
+
+    /// Counts a line and its command.
+    fn call(&mut self, line: &Line<'_>, command: Option<CommandId>) {
+        self.lines += 1;
+        self.first_time.get_or_insert_with(|| Time::of(line.time));
+        self.since_pause.get_or_insert_with(|| Time::of(line.time));
+        self.calls.count(command, line.command);
+    }
+
+    /// Counts a client of this host, and returns its hash.
+    fn client(&mut self, host: &[u8]) -> u64 {
+        self.script.clear();
+        let hash = Clients::<64>::hash(host);
+        self.clients.add(hash);
+        hash
     }
 
     /// Counts the keys of a command that names them elsewhere than in its first argument.
@@ -209,21 +240,21 @@ impl Analysis {
             if arguments[at].raw.is_empty() && arguments.len() > 2 {
                 continue;
             }
-            let hash = self.key(arguments[at], write, client, None, line);
+            let hash = self.key(arguments[at], write, client, None, line.time);
             if is_script && self.script.len() < SCRIPT_KEYS_MAX {
                 self.script.extend(hash);
             }
         }
     }
 
-    /// Counts an access; `granting` is the command where it may give the key a lifetime. Returns the key's hash.
+    /// Counts the access to a key as it stands in a line. Returns the key's hash.
     fn key(
         &mut self,
         key: Argument<'_>,
         write: bool,
         client: Option<u64>,
-        granting: Option<CommandId>,
-        line: &Line<'_>,
+        granting: Option<(CommandId, Arguments<'_>)>,
+        time: &[u8],
     ) -> Option<u64> {
         let mut room = Vec::new();
         let key = key.decode(&mut room);
@@ -231,19 +262,28 @@ impl Analysis {
         if client.is_none() && self.script.contains(&hash) {
             return None;
         }
-        // Looked up whether it is needed or not: it is seldom at hand, and comes while the sketch looks for the key.
-        let recent = self.recent.get(hash);
+        self.access(&Access { key, hash, write, client, granting, time });
+        Some(hash)
+    }
+
+    /// Counts an access.
+    fn access(&mut self, access: &Access<'_>) {
+        let Access { key, hash, .. } = *access;
         let (detail, new) = self.sketch.add(hash, key);
         if new {
-            detail.pattern = recent.unwrap_or_else(|| self.recent.insert(hash, self.patterns.learn(key)));
+            // Keys of one shape have one pattern: a key that is new is seldom of a new one.
+            let mut room = [0; _];
+            let hash = shape(key, &mut room).map_or(hash, |shape| self.secret.hash(shape));
+            let known = self.recent.get(hash);
+            detail.pattern = known.unwrap_or_else(|| self.recent.insert(hash, self.patterns.learn(key)));
         }
-        detail.writes += u64::from(write);
-        if let Some(client) = client {
+        detail.writes += u64::from(access.write);
+        if let Some(client) = access.client {
             detail.clients.add(client);
         }
-        let grant = granting.and_then(|command| *self.grants.get(command.index())?);
-        if let (Some(grant), Some((_, rest))) = (grant, line.arguments.next()) {
-            detail.lifetime = grant.read(rest, line.time).or(detail.lifetime);
+        let grant = access.granting.and_then(|(command, rest)| Some(((*self.grants.get(command.index())?)?, rest)));
+        if let Some((grant, rest)) = grant {
+            detail.lifetime = grant.read(rest, access.time).or(detail.lifetime);
             if let (Grant::OptionsAfterValue, Some((value, _))) = (grant, rest.next()) {
                 detail.value_bytes = Some(value.length() as u64);
             }
@@ -253,8 +293,7 @@ impl Analysis {
             self.uses.resize(place + 1, PatternUse::default());
         }
         self.uses[place].accesses += 1;
-        self.uses[place].writes += u64::from(write);
-        Some(hash)
+        self.uses[place].writes += u64::from(access.write);
     }
 
     /// An empty analysis for another part of the same stream, to be merged with this one.
@@ -392,34 +431,6 @@ impl Analysis {
     }
 }
 
-/// The patterns of keys that were met lately, at places that their hashes decide. Each is one word: what the place
-/// leaves of the hash, and in its low bits the pattern.
-#[derive(Debug, Clone)]
-struct Recent(Box<[u64]>);
-
-impl Default for Recent {
-    fn default() -> Self {
-        Self(vec![0; 1 << RECENT_BITS].into())
-    }
-}
-
-// A pattern fits into the low bits.
-const _: () = assert!(PLACES_MAX <= 1 << RECENT_BITS);
-
-impl Recent {
-    const LOW: u64 = (1 << RECENT_BITS) - 1;
-
-    fn get(&self, hash: u64) -> Option<PatternId> {
-        let found = self.0[(hash & Self::LOW) as usize];
-        (found & !Self::LOW == hash & !Self::LOW).then(|| PatternId::at((found & Self::LOW) as usize))
-    }
-
-    fn insert(&mut self, hash: u64, pattern: PatternId) -> PatternId {
-        self.0[(hash & Self::LOW) as usize] = hash & !Self::LOW | pattern.index() as u64;
-        pattern
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::line::tests::line;
@@ -508,5 +519,52 @@ mod tests {
         assert_eq!(first.calls(), whole.calls());
         assert_eq!(first.clients().estimate(), whole.clients().estimate());
         assert_eq!(shown(&first), shown(&whole));
+    }
+
+    /// The keys, the calls and whatever else is shown.
+    type Shown = (Vec<(String, u64, u64, u64)>, Vec<(String, PatternUse)>, Vec<(String, u64)>, u64, u64, Option<f64>);
+
+    fn all_shown(analysis: &Analysis) -> Shown {
+        let (lines, skipped, seconds) = (analysis.lines(), analysis.skipped(), analysis.seconds());
+        (shown(analysis), analysis.patterns(), analysis.calls(), lines, skipped, seconds)
+    }
+
+    /// Lines of the usual kind are read in a way of their own.
+    #[test]
+    fn a_text_says_what_its_lines_say() {
+        let commands: [&[&[u8]]; 12] = [
+            &[b"GET", b"k:1"],
+            &[b"set", b"k:2", b"v\n\"", b"EX", b"60"],
+            &[b"SET", b"quoted\"", b"v"],
+            &[b"GET"],
+            &[b"DEL", b"k:1"],
+            &[b"DEL", b"k:1", b"back\\slash"],
+            &[b"PING"],
+            &[b"EVAL", b"return \"1\"", b"2", b"k:1", b"k:4"],
+            &[b"PERSIST", b"k:2"],
+            &[b"SETEX", b"k:5", b"300", b"v"],
+            &[b"MODULE.READ", b"k:6"],
+            &[b"MGET", b"k:6", b"k:7"],
+        ];
+        let sources = ["10.0.0.1:5000", "lua", "unix:/a b", "[::1]:5", "lua"];
+        let mut text = b"OK\n\n".to_vec();
+        for index in 0..600_usize {
+            let line = line(sources[index % 5], commands[index % 12]);
+            let kept = if index % 50 == 49 { index % line.len() } else { line.len() };
+            text.extend_from_slice(&line[..kept]);
+            if kept < line.len() {
+                text.push(b'\n');
+            }
+        }
+        let (mut whole, mut by_line) = (analysis(), analysis());
+        whole.read(&text);
+        text.split_inclusive(|byte| *byte == b'\n').for_each(|line| by_line.line(line));
+        assert_eq!(all_shown(&whole), all_shown(&by_line));
+        let details = |analysis: &Analysis| {
+            let top = analysis.keys_seen().top(20).into_iter();
+            top.map(|watched| (watched.detail.lifetime, watched.detail.value_bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(details(&whole), details(&by_line));
+        assert!(whole.lines() > 500 && whole.keys_seen().top(20).len() == 8);
     }
 }

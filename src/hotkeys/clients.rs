@@ -18,7 +18,11 @@ impl<const WORDS: usize> Clients<WORDS> {
     #[must_use]
     pub fn hash(host: &[u8]) -> u64 {
         let (words, rest) = host.as_chunks::<8>();
-        let last = rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        // Hosts are of any length: no branch for each byte, where there are eight to take at a time.
+        let last = match host.last_chunk() {
+            Some(last) => u64::from_be_bytes(*last) & ((1 << (8 * rest.len())) - 1),
+            None => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
         let words = words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]);
         let mix = |hash: u64, word: u64| (hash.rotate_left(29) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let hash = words.fold(host.len() as u64, mix);

@@ -91,9 +91,13 @@ impl KeySpec {
         Some(Self { write, begin, find })
     }
 
-    /// The only key is argument 1.
-    fn is_first_only(&self) -> bool {
-        self.begin == Begin::At(1) && matches!(self.find, Find::Range { last: 0, .. })
+    /// The only key is argument 1, if need be because there is no other.
+    fn is_first_only(&self, alone: bool) -> bool {
+        matches!(self.begin, Begin::At(1))
+            && match self.find {
+                Find::Range { last, limit, .. } => last == 0 || alone && last == -1 && limit <= 1,
+                Find::Counted { .. } => false,
+            }
     }
 
     /// Positions of the keys among `count` arguments, the command included; never past the last of them.
@@ -148,6 +152,7 @@ impl CommandId {
 #[derive(Debug, Clone)]
 pub struct Commands {
     names: Vec<Box<[u8]>>,
+    digests: Vec<Digest>,
     specs: Vec<Vec<KeySpec>>,
     /// Place + 1 of the command whose name falls here, by open addressing; 0: none.
     slots: Vec<u16>,
@@ -160,7 +165,7 @@ impl Commands {
     /// The built-in table.
     #[must_use]
     pub fn built_in() -> Self {
-        let mut commands = Self { names: Vec::new(), specs: Vec::new(), slots: vec![0; SLOTS] };
+        let mut commands = Self { names: Vec::new(), digests: Vec::new(), specs: Vec::new(), slots: vec![0; SLOTS] };
         for line in BUILT_IN.lines().filter(|line| !line.starts_with('#')) {
             let Some((specs, names)) = line.split_once(": ") else { continue };
             let specs: Vec<KeySpec> = specs.split(' ').filter_map(KeySpec::parse).collect();
@@ -177,11 +182,13 @@ impl Commands {
         if let Some(CommandId(known)) = self.find(&name) {
             self.specs[known as usize] = specs;
         } else if self.names.len() < SLOTS / 2 {
-            let mut slot = slot_of(&name);
+            let digest = Digest::of(&name);
+            let mut slot = digest.slot();
             while self.slots[slot] != 0 {
                 slot = (slot + 1) % SLOTS;
             }
             self.names.push(name.into());
+            self.digests.push(digest);
             self.specs.push(specs);
             self.slots[slot] = self.names.len() as u16;
         }
@@ -190,10 +197,12 @@ impl Commands {
     /// The command of this name, in any case.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<CommandId> {
-        let mut slot = slot_of(name);
+        let digest = Digest::of(name);
+        let mut slot = digest.slot();
         loop {
             let place = self.slots[slot].checked_sub(1)?;
-            if self.names[place as usize].eq_ignore_ascii_case(name) {
+            let same = self.digests[place as usize] == digest;
+            if same && (digest.is_whole() || self.names[place as usize].eq_ignore_ascii_case(name)) {
                 return Some(CommandId(place));
             }
             slot = (slot + 1) % SLOTS;
@@ -207,11 +216,11 @@ impl Commands {
     }
 
     /// Whether its only key is its first argument, and if so whether it writes it: what can be read without looking
-    /// at the other arguments.
+    /// at the other arguments. `alone`: there are no others.
     #[must_use]
-    pub fn only_first(&self, command: Option<CommandId>) -> Option<bool> {
+    pub fn only_first(&self, command: Option<CommandId>, alone: bool) -> Option<bool> {
         match self.specs(command) {
-            [only] if only.is_first_only() => Some(only.write),
+            [only] if only.is_first_only(alone) => Some(only.write),
             _ => None,
         }
     }
@@ -236,10 +245,36 @@ impl Commands {
     }
 }
 
-/// Cheap, and good enough for a few hundred names that nobody chooses against us.
-fn slot_of(name: &[u8]) -> usize {
-    let hash = name.iter().fold(0_u32, |hash, byte| (hash ^ u32::from(byte | 0x20)).wrapping_mul(0x0100_0193));
-    (hash ^ hash >> 15) as usize % SLOTS
+/// A name in lower case: its first and its last eight bytes, which may overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Digest {
+    first: u64,
+    last: u64,
+    length: usize,
+}
+
+impl Digest {
+    fn of(name: &[u8]) -> Self {
+        let word = |bytes: [u8; 8]| u64::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase()));
+        let half = |bytes: [u8; 4]| u64::from(u32::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase())));
+        let (first, last) = match (name.first_chunk(), name.last_chunk(), name.first_chunk(), name.last_chunk()) {
+            (Some(first), Some(last), ..) => (word(*first), word(*last)),
+            (_, _, Some(first), Some(last)) => (half(*first), half(*last)),
+            _ => (name.iter().fold(0, |word, byte| word << 8 | u64::from(byte.to_ascii_lowercase())), 0),
+        };
+        Self { first, last, length: name.len() }
+    }
+
+    /// It holds every byte of the name.
+    fn is_whole(self) -> bool {
+        self.length <= 16
+    }
+
+    /// Cheap, and good enough for a few hundred names that nobody chooses against us.
+    fn slot(self) -> usize {
+        let hash = (self.first ^ self.last.rotate_left(29) ^ self.length as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (hash >> 32) as usize % SLOTS
+    }
 }
 
 /// How often each command was called.
@@ -391,9 +426,14 @@ mod tests {
         commands.define("FT.SEARCH", Vec::new());
         let show = |_, _| panic!("no key");
         commands.keys(commands.find(b"ft.search"), 2, |_| b"index", show);
-        assert_eq!(commands.only_first(commands.find(b"get")), Some(false));
+        assert_eq!(commands.only_first(commands.find(b"get"), false), Some(false));
         commands.define("GET", vec![KeySpec::first(true)]);
-        assert_eq!(commands.only_first(commands.find(b"get")), Some(true));
+        assert_eq!(commands.only_first(commands.find(b"get"), false), Some(true));
+        let of = |name: &[u8], alone| commands.only_first(commands.find(name), alone);
+        assert_eq!(["del", "mget"].map(|name| of(name.as_bytes(), true)), [Some(true), Some(false)]);
+        for (name, alone) in [("del", false), ("msetnx", false), ("eval", true), ("bitop", true), ("blpop", true)] {
+            assert_eq!(of(name.as_bytes(), alone), None, "{name}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use memchr::{memchr, memchr2};
 
+use super::marks::MarkedLine;
+
 /// The beginning of a line: who called what, and the arguments, not yet read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line<'a> {
@@ -32,19 +34,61 @@ impl<'a> Line<'a> {
     /// Reads a line, with or without its end.
     #[must_use]
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
-        let line = line.strip_prefix(b"+").unwrap_or(line);
-        let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let seconds = digits(line);
-        let fraction = line[seconds..].strip_prefix(b".").map_or(0, |fraction| 1 + digits(fraction));
-        let (time, source) = line.split_at(seconds + fraction);
-        let source = source.strip_prefix(b" [").filter(|_| seconds > 0)?;
-        let quote = memchr(b'"', source)?;
-        // Behind the database, which is a number.
-        let who = source[..quote].strip_suffix(b"] ")?;
-        let who = &who[memchr(b' ', who)? + 1..];
-        let (command, arguments) = Arguments(&source[quote - 1..]).next()?;
-        Some(Self { time, source: Source::of(who), command: command.raw, arguments })
+        let quote = memchr(b'"', line)?;
+        let (time, source) = head(&line[..quote])?;
+        let (command, arguments) = Arguments(&line[quote - 1..]).next()?;
+        Some(Self { time, source, command: command.raw, arguments })
     }
+
+    /// The same for a line of the usual kind, with its first argument, in which nothing is escaped, and those behind it.
+    /// `None`: another line, or none at all.
+    #[must_use]
+    pub(super) fn usual(line: &MarkedLine<'a>) -> Option<(Self, &'a [u8], Arguments<'a>)> {
+        let [begin, end, first_begin, first_end] = line.first_quotes()?;
+        let text = line.text;
+        let quoted = [begin, end, first_begin, first_end].iter().fold(true, |all, at| all & (text[*at] == b'"'));
+        if !quoted || first_begin != end + 2 || text[end + 1] != b' ' {
+            return None;
+        }
+        let (time, source) = head(&text[..begin])?;
+        let line = Self { time, source, command: &text[begin + 1..end], arguments: Arguments(&text[end + 1..]) };
+        Some((line, &text[first_begin + 1..first_end], Arguments(&text[first_end + 1..])))
+    }
+}
+
+/// Time and source: what stands before the command.
+fn head(head: &[u8]) -> Option<(&[u8], Source<'_>)> {
+    let head = head.strip_prefix(b"+").unwrap_or(head);
+    let (time, source) = head.split_at(time_length(head));
+    // Behind the database, which is a number.
+    let who = source.strip_prefix(b" [").filter(|_| !time.is_empty())?.strip_suffix(b"] ")?;
+    let database = who.iter().position(|byte| *byte == b' ')?;
+    Some((time, Source::of(&who[database + 1..])))
+}
+
+/// The length of a time, 0 for none.
+fn time_length(text: &[u8]) -> usize {
+    // As servers write it: ten digits, a point, six digits; looked at together.
+    if let Some([start @ .., s8, s9, b'.', f0, f1, f2, f3, f4, f5, b' ']) = text.first_chunk::<18>()
+        && are_digits(start)
+        && are_digits(&[*s8, *s9, *f0, *f1, *f2, *f3, *f4, *f5])
+    {
+        return 17;
+    }
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let seconds = digits(text);
+    if seconds == 0 {
+        return 0;
+    }
+    seconds + text[seconds..].strip_prefix(b".").map_or(0, |fraction| 1 + digits(fraction))
+}
+
+fn are_digits(bytes: &[u8; 8]) -> bool {
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    let word = u64::from_le_bytes(*bytes);
+    // Past 9 the sum has another high half.
+    word & HIGH == ZEROS && (word + 0x0606_0606_0606_0606) & HIGH == ZEROS
 }
 
 impl<'a> Source<'a> {
@@ -63,6 +107,12 @@ impl<'a> Source<'a> {
 pub(super) struct Arguments<'a>(&'a [u8]);
 
 impl<'a> Arguments<'a> {
+    /// There is none.
+    #[must_use]
+    pub(super) fn is_empty(self) -> bool {
+        !self.0.starts_with(b" \"")
+    }
+
     /// The next argument, and those after it; `None` at the line's end, and where it is cut or is none of ours.
     #[must_use]
     pub(super) fn next(self) -> Option<(Argument<'a>, Self)> {

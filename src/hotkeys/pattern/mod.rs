@@ -6,6 +6,7 @@
 
 mod token;
 
+pub(super) use token::shape;
 use token::{Part, Parts};
 
 /// Different words at one position; with more of them it is `*`.

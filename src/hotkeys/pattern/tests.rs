@@ -1,3 +1,5 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -168,4 +170,39 @@ fn a_noisy_corner_leaves_the_others_their_names() {
         patterns.learn(format!("noise:{key}").as_bytes());
     }
     assert_eq!(patterns.name(good), "article:trending:top10");
+}
+
+proptest! {
+    #[test]
+    fn keys_of_one_shape_have_the_same_parts(
+        key in vec(prop::sample::select(b"0123456789012345678901234567890123456789:::..//--_abfTZ@v ".to_vec()), 0..70),
+        digits in vec(b'0'..=b'9', 70),
+    ) {
+        let change = |(byte, digit): (&u8, &u8)| if byte.is_ascii_digit() { *digit } else { *byte };
+        let other: Vec<u8> = key.iter().zip(&digits).map(change).collect();
+        let mut rooms = [[0; _]; 2];
+        let [room, other_room] = &mut rooms;
+        let shapes = (shape(&key, room), shape(&other, other_room));
+        prop_assert_eq!(shapes.0, shapes.1);
+        if shapes.0.is_some() {
+            let (parts, other) = (Parts::of(&key), Parts::of(&other));
+            let shown = |part: Part<'_>| format!("{part:?}");
+            prop_assert!(parts.iter().map(shown).eq(other.iter().map(shown)));
+        }
+    }
+}
+
+#[test]
+fn a_shape_is_that_of_whole_numbers() {
+    for (key, expected) in [
+        ("user:1017:cart", Some("user:0000:cart")),
+        ("daily:2024-06-30", Some("daily:0000-00-00")),
+        ("v1:users:7", None),
+        ("user:alice", None),
+        ("7$", None),
+        (&"1".repeat(65)[..], None),
+        ("", None),
+    ] {
+        assert_eq!(shape(key.as_bytes(), &mut [0; _]), expected.map(str::as_bytes), "{key}");
+    }
 }

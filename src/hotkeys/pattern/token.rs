@@ -9,6 +9,9 @@ const PARTS_MAX: usize = 12;
 /// A longer word is an identifier.
 const WORD_BYTES_MAX: usize = 40;
 
+/// A shorter word without digits is no random string.
+const RANDOM_BYTES_MIN: usize = 16;
+
 /// Separators kept between two parts.
 const SEPARATORS_MAX: usize = 3;
 
@@ -113,7 +116,7 @@ impl<'a> Parts<'a> {
         let start = parts.iter().rposition(|part| !joined(part)).unwrap_or(0);
         let behind_people = |at: usize| {
             let before = at.checked_sub(1).and_then(|before| parts[before].word);
-            before.is_some_and(|word| PEOPLE.iter().any(|people| word.eq_ignore_ascii_case(people)))
+            before.is_some_and(is_people)
         };
         let dotted = parts.iter().rposition(|part| part.separators == b".").filter(|at| at + 1 == parts.len());
         let found = [Some(start), dotted].into_iter().flatten().find(|at| behind_people(*at));
@@ -122,6 +125,45 @@ impl<'a> Parts<'a> {
             self.count = at + 1;
         }
     }
+}
+
+fn is_people(word: &[u8]) -> bool {
+    let (Some(first), Some(initials)) = (word.first(), PEOPLE_INITIALS.get(word.len())) else { return false };
+    initials & initial(*first) != 0 && PEOPLE.iter().any(|people| word.eq_ignore_ascii_case(people))
+}
+
+/// With what letters the words for people of each length begin: few other words need to be compared with them.
+static PEOPLE_INITIALS: [u32; 16] = {
+    let (mut initials, mut at) = ([0; 16], 0);
+    while at < PEOPLE.len() {
+        initials[PEOPLE[at].len()] |= initial(PEOPLE[at][0]);
+        at += 1;
+    }
+    initials
+};
+
+/// One bit for a letter, small or not.
+const fn initial(letter: u8) -> u32 {
+    1 << (letter & 31)
+}
+
+/// Longer keys have no shape.
+const SHAPE_BYTES_MAX: usize = 64;
+
+/// A key with its digits made alike, where they make up whole words: other numbers at their places would give the same
+/// parts. `None`: there are none, or they matter.
+pub(in crate::hotkeys) fn shape<'a>(key: &[u8], room: &'a mut [u8; SHAPE_BYTES_MAX]) -> Option<&'a [u8]> {
+    let shape = room.get_mut(..key.len())?;
+    let (mut before, mut any, mut mixed) = (SEPARATOR, 0, false);
+    for (shape, byte) in shape.iter_mut().zip(key) {
+        let here = kind(*byte) & (SEPARATOR | DIGIT);
+        any |= here;
+        // A digit beside what is neither digit nor separator.
+        mixed |= before ^ here == DIGIT;
+        before = here;
+        *shape = if here == DIGIT { b'0' } else { *byte };
+    }
+    (any & DIGIT != 0 && !mixed).then_some(shape)
 }
 
 /// What kinds of bytes there are. Bits, to be asked for together.
@@ -166,33 +208,40 @@ fn is_separator(byte: u8) -> bool {
 
 /// Length of what comes next, and the word if it is one. The text starts with no separator, or is empty.
 fn next_word(text: &[u8], has_mail: bool) -> (usize, Option<&[u8]>) {
-    let mut counts = Counts::default();
-    let mut end = 0;
+    // What is true of all bytes, and what of any.
+    let (mut all, mut any, mut end) = (u8::MAX, 0, 0);
     while let Some(byte) = text.get(end)
         && !is_separator(*byte)
     {
-        counts.add(*byte);
+        all &= kind(*byte);
+        any |= kind(*byte);
         end += 1;
     }
     let word = &text[..end];
     // Only what can begin one is asked whether it does.
     let next = text.get(end);
-    if next == Some(&b'-') && end == 8 && counts.hex == 8 && is_uuid(text) {
+    if next == Some(&b'-') && end == 8 && all & HEX != 0 && is_uuid(text) {
         return (36, None);
     }
-    if counts.digits == end && end > 0 && matches!(next, Some(b'-' | b'/' | b'.' | b':')) {
+    if all & DIGIT != 0 && end > 0 && matches!(next, Some(b'-' | b'/' | b'.' | b':')) {
         let length = address_length(text).or_else(|| time_length(text));
         if let Some(length) = length {
             return (length, None);
         }
     }
-    if end == 2 && counts.hex == 2 && is_mac(text) {
+    if end == 2 && all & HEX != 0 && is_mac(text) {
         return (17, None);
     }
     if has_mail && let Some(length) = mail_length(text) {
         return (length, None);
     }
-    (end, if counts.is_identifier(word) { None } else { Some(word) })
+    // Most words are plain, and most identifiers are numbers: no need to count.
+    let is_identifier = match any & (DIGIT | UNFIT) {
+        0 if end < RANDOM_BYTES_MIN => false,
+        DIGIT if all & DIGIT != 0 => true,
+        _ => Counts::of(word).is_identifier(word),
+    };
+    (end, if is_identifier { None } else { Some(word) })
 }
 
 /// Bytes of a word by kind.
@@ -208,6 +257,12 @@ struct Counts {
 }
 
 impl Counts {
+    fn of(word: &[u8]) -> Self {
+        let mut counts = Self::default();
+        word.iter().for_each(|byte| counts.add(*byte));
+        counts
+    }
+
     fn add(&mut self, byte: u8) {
         let kind = kind(byte);
         self.digits += usize::from(kind & DIGIT != 0);
@@ -229,7 +284,7 @@ impl Counts {
             || self.digits * 2 > length && !is_version(word)
             || length >= 8 && self.hex == length && self.digits >= 2
             || length >= 8 && self.digits >= 1 && self.changes * 2 > length
-            || length >= 16 && self.is_random(word)
+            || length >= RANDOM_BYTES_MIN && self.is_random(word)
     }
 
     /// Letters and digits take turns, or consonants pile up, as they do not in words or in `CamelCase`.
