@@ -1,7 +1,12 @@
-//! From the snapshot to bytes: written and compressed once per snapshot, off the async threads.
+//! From the snapshot to bytes: written and compressed once per snapshot, off the async threads, by two threads if the
+//! fleet is large.
 
+use std::cell::RefCell;
 use std::io;
+use std::panic;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -13,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::own::OwnMetrics;
-use super::text::{self, Selection};
+use super::text::{self, FleetText, Row, Selection};
 use crate::config::RedisMetrics;
 use crate::publish::{FleetSnapshot, NodeSnapshot, Publisher};
 
@@ -26,6 +31,13 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// The head of a gzip stream: no name, no time, fastest compression, unknown system.
 const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
+/// Families that are written and compressed together where the work is shared: enough of them to keep two threads
+/// busy to the end, few enough that what each compression costs by itself does not count.
+const ROWS_PER_PART: usize = 8;
+
+/// From so many nodes on it is: below, a second thread costs more than it saves.
+const SHARED_FROM_NODES: usize = 100;
+
 /// One body, in parts that follow each other: what every scrape of a snapshot shares, and the exporter's own metrics
 /// behind it, which are of the moment.
 #[derive(Debug)]
@@ -37,15 +49,21 @@ pub struct Encoded {
     at: Instant,
 }
 
-/// The fleet as of one snapshot.
+/// The fleet as of one snapshot, in parts that follow each other.
 #[derive(Debug)]
 struct FleetBody {
-    plain: Bytes,
-    /// The head of a gzip stream and the text as deflated blocks that end on a whole byte, to be gone on with.
-    gzip: Bytes,
-    crc: Crc,
+    parts: Vec<Part>,
     generation: u64,
     selection: Selection,
+}
+
+/// Some families.
+#[derive(Debug)]
+struct Part {
+    plain: Bytes,
+    /// The text as deflated blocks that end on a whole byte, to be gone on with.
+    deflated: Bytes,
+    crc: Crc,
 }
 
 /// Why there is no body.
@@ -119,7 +137,7 @@ impl Encoder {
         tokio::task::spawn_blocking(move || {
             let _flight = flight;
             let own = selection.exporter;
-            let body = FleetBody::new(&this.publisher.fleet(), selection, 0)?;
+            let body = FleetBody::new(&this.publisher.fleet(), selection)?;
             let Encoded { plain, gzip, .. } = this.complete(&body, own)?;
             Ok([plain, gzip])
         })
@@ -137,10 +155,7 @@ impl Encoder {
         let (latest, redis) = (self.latest.load_full(), self.redis());
         let body = match latest.as_deref() {
             Some((body, _)) if body.serves(fleet, redis) => Arc::clone(body),
-            before => {
-                let size = before.map_or(0, |(body, _)| body.plain.len() + body.plain.len() / 8);
-                Arc::new(FleetBody::new(fleet, Selection::all(redis), size)?)
-            }
+            _ => Arc::new(FleetBody::new(fleet, Selection::all(redis))?),
         };
         let encoded = self.complete(&body, true)?;
         let bodies = [encoded.plain.clone(), encoded.gzip.clone()];
@@ -154,37 +169,70 @@ impl Encoder {
         if own {
             TextEncoder::new().encode(&self.own.gather(), &mut tail)?;
         }
-        let (mut crc, mut tail_crc) = (Crc::new(), Crc::new());
-        tail_crc.update(&tail);
-        crc.combine(&body.crc);
-        crc.combine(&tail_crc);
-        let mut end = Vec::with_capacity(tail.len() / 2 + 64);
-        deflate(&tail, FlushCompress::Finish, &mut end)?;
-        end.extend_from_slice(&crc.sum().to_le_bytes());
-        end.extend_from_slice(&crc.amount().to_le_bytes());
-        Ok(Encoded {
-            plain: vec![body.plain.clone(), tail.into()],
-            gzip: vec![body.gzip.clone(), end.into()],
-            at: Instant::now(),
-        })
+        let tail = Part::new(tail, FlushCompress::Finish)?;
+        let mut crc = Crc::new();
+        let (mut plain, mut gzip) = (Vec::new(), vec![Bytes::from_static(&GZIP_HEAD)]);
+        for part in body.parts.iter().chain([&tail]) {
+            crc.combine(&part.crc);
+            plain.push(part.plain.clone());
+            gzip.push(part.deflated.clone());
+        }
+        gzip.push(gzip_end(&crc).to_vec().into());
+        Ok(Encoded { plain, gzip, at: Instant::now() })
     }
 }
 
 impl FleetBody {
-    fn new(fleet: &FleetSnapshot, selection: Selection, size_bytes: usize) -> Result<Self, EncodeError> {
-        let mut plain = Vec::with_capacity(size_bytes);
-        text::write_fleet(fleet, &selection, &mut plain);
-        let mut crc = Crc::new();
-        crc.update(&plain);
-        let mut gzip = Vec::with_capacity(plain.len() / 6 + 64);
-        gzip.extend_from_slice(&GZIP_HEAD);
-        deflate(&plain, FlushCompress::Sync, &mut gzip)?;
-        Ok(Self { plain: plain.into(), gzip: gzip.into(), crc, generation: fleet.generation, selection })
+    fn new(fleet: &FleetSnapshot, selection: Selection) -> Result<Self, EncodeError> {
+        let text = FleetText::new(fleet, &selection);
+        let parts = if text.nodes() < SHARED_FROM_NODES { vec![Part::of(&text, &text.rows)?] } else { shared(&text)? };
+        Ok(Self { parts, generation: fleet.generation, selection })
     }
 
     fn serves(&self, fleet: &FleetSnapshot, redis: RedisMetrics) -> bool {
         self.generation == fleet.generation && self.selection.redis == redis
     }
+}
+
+impl Part {
+    fn new(plain: Vec<u8>, end: FlushCompress) -> io::Result<Self> {
+        let mut crc = Crc::new();
+        crc.update(&plain);
+        let mut deflated = Vec::with_capacity(plain.len() / 8 + 64);
+        deflate(&plain, end, &mut deflated)?;
+        Ok(Self { plain: plain.into(), deflated: deflated.into(), crc })
+    }
+
+    fn of(text: &FleetText<'_>, rows: &[Row]) -> io::Result<Self> {
+        let mut plain = Vec::new();
+        text.write(rows, &mut plain);
+        Self::new(plain, FlushCompress::Sync)
+    }
+}
+
+/// All of the text, by this thread and one more: each takes the next part that nobody has begun.
+fn shared(text: &FleetText<'_>) -> io::Result<Vec<Part>> {
+    let rows: Vec<&[Row]> = text.rows.chunks(ROWS_PER_PART).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut parts = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(rows) = rows.get(index) else { return Ok::<_, io::Error>(parts) };
+            parts.push((index, Part::of(text, rows)?));
+        }
+    };
+    let mut parts = thread::scope(|scope| {
+        // Where the system has no thread left, this one does it all.
+        let helper = thread::Builder::new().name("encode".to_owned()).spawn_scoped(scope, work).ok();
+        let mut parts = work()?;
+        if let Some(helper) = helper {
+            parts.extend(helper.join().unwrap_or_else(|cause| panic::resume_unwind(cause))?);
+        }
+        Ok::<_, io::Error>(parts)
+    })?;
+    parts.sort_by_key(|(index, _)| *index);
+    Ok(parts.into_iter().map(|(_, part)| part).collect())
 }
 
 /// The drop-in metrics of one node.
@@ -198,29 +246,43 @@ pub fn node_body(node: &NodeSnapshot, compressed: bool) -> Result<Bytes, EncodeE
     }
     let mut crc = Crc::new();
     crc.update(&plain);
-    let mut gzip = Vec::with_capacity(plain.len() / 5 + 64);
+    let mut gzip = Vec::with_capacity(plain.len() / 4 + 64);
     gzip.extend_from_slice(&GZIP_HEAD);
     deflate(&plain, FlushCompress::Finish, &mut gzip)?;
-    gzip.extend_from_slice(&crc.sum().to_le_bytes());
-    gzip.extend_from_slice(&crc.amount().to_le_bytes());
+    gzip.extend_from_slice(&gzip_end(&crc));
     Ok(gzip.into())
+}
+
+/// What follows the last block: checksum and length of the text.
+fn gzip_end(crc: &Crc) -> [u8; 8] {
+    let mut end = [0; 8];
+    end[..4].copy_from_slice(&crc.sum().to_le_bytes());
+    end[4..].copy_from_slice(&crc.amount().to_le_bytes());
+    end
+}
+
+thread_local! {
+    /// Its tables are a third of a megabyte: to get the memory anew costs as much as to compress a node's metrics.
+    static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
 }
 
 /// Appends `plain` as deflated blocks. They refer to nothing before them, so that blocks made apart can be put
 /// together.
 fn deflate(plain: &[u8], end: FlushCompress, out: &mut Vec<u8>) -> io::Result<()> {
-    let mut compress = Compress::new(Compression::fast(), false);
-    loop {
-        out.reserve((plain.len() / 8).max(4 << 10));
-        let taken = compress.total_in() as usize;
-        let room = out.capacity() - out.len();
-        let before = out.len();
-        compress.compress_vec(&plain[taken..], out, end).map_err(io::Error::other)?;
-        // Room left over: nothing more is to come.
-        if compress.total_in() as usize == plain.len() && out.len() - before < room {
-            return Ok(());
+    COMPRESS.with_borrow_mut(|compress| {
+        compress.reset();
+        loop {
+            out.reserve((plain.len() / 8).max(4 << 10));
+            let taken = compress.total_in() as usize;
+            let room = out.capacity() - out.len();
+            let before = out.len();
+            compress.compress_vec(&plain[taken..], out, end).map_err(io::Error::other)?;
+            // Room left over: nothing more is to come.
+            if compress.total_in() as usize == plain.len() && out.len() - before < room {
+                return Ok(());
+            }
         }
-    }
+    })
 }
 
 #[cfg(test)]
@@ -263,12 +325,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_large_fleet_is_encoded_by_two_threads_as_by_one() {
+        let (publisher, encoder) = encoder();
+        let caches: Vec<_> = (0..SHARED_FROM_NODES).map(|index| format!("cache-{index}").as_str().into()).collect();
+        publisher.expect(&caches);
+        caches.iter().for_each(|cache| publisher.publish(fixture::cache(cache.as_str())));
+        let (fleet, mut alone) = (publisher.fleet(), Vec::new());
+        let selection = Selection::all(RedisMetrics::Core);
+        let text = FleetText::new(&fleet, &selection);
+        text.write(&text.rows, &mut alone);
+        let [plain, gzip] = encoder.encoded().await.unwrap();
+        assert!(plain.len() > 2, "parts, and the exporter's own");
+        let (plain, gzip) = (plain.concat(), gzip.concat());
+        assert!(plain.starts_with(&alone), "in the order of the tables");
+        // The reader stops after the first member.
+        assert_eq!(unzipped(&gzip), plain);
+    }
+
+    #[tokio::test]
     async fn scrapes_of_one_snapshot_share_a_body() {
         tokio::time::pause();
         let (publisher, encoder) = encoder();
         let parts = async || {
             let [plain, gzip] = encoder.encoded().await.unwrap();
-            [plain[0].as_ptr(), gzip[0].as_ptr(), plain[1].as_ptr()]
+            [plain[0].as_ptr(), gzip[1].as_ptr(), plain[1].as_ptr()]
         };
         let first = parts().await;
         assert_eq!(first, parts().await);

@@ -3,13 +3,19 @@
 
 use std::io::Write as _;
 
+use memchr::memchr3;
+
 use crate::config::RedisMetrics;
 use crate::model::CacheName;
-use crate::publish::dropin::{self, ALL_DATABASES, ServerView};
+use crate::publish::dropin::{self, ALL_DATABASES, DropInRow, ServerView};
+use crate::publish::table::cache::CacheRow;
+use crate::publish::table::discovery::DiscoveryRow;
+use crate::publish::table::exporter::FleetRow;
+use crate::publish::table::node::NodeRow;
 use crate::publish::table::{
     CACHE, DISCOVERY, Distribution, FLEET, Family, Kind, NODE, NodeView, Sink, TOPOLOGY, Value,
 };
-use crate::publish::{CacheSnapshot, FleetSnapshot, NodeSnapshot};
+use crate::publish::{CacheSnapshot, DiscoverySnapshot, FleetSnapshot, NodeSnapshot};
 
 /// What of the fleet to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,68 +44,107 @@ impl Selection {
     }
 }
 
-/// Families of the fleet in the order of the tables, without those that have no series.
-pub fn write_fleet(fleet: &FleetSnapshot, selection: &Selection, out: &mut Vec<u8>) {
-    let caches: Vec<Scoped<&CacheSnapshot>> = fleet
-        .caches
-        .values()
-        .filter(|cache| selection.wants(&cache.cache))
-        .map(|cache| Scoped { labels: pairs(&[("cache", cache.cache.as_str())]), of: &**cache })
-        .collect();
-    let nodes: Vec<Scoped<NodeView<'_>>> = caches.iter().flat_map(|cache| views(cache)).collect();
+/// A family of the fleet: a row of one of the tables.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Row {
+    Cache(&'static CacheRow),
+    Discovery(&'static DiscoveryRow),
+    Node(&'static NodeRow),
+    Exporter(&'static FleetRow),
+    /// Its place in [`dropin::CORE`].
+    Core(usize),
+    Server(&'static DropInRow),
+}
+
+/// What a selection takes of a fleet: its rows, and what they read. Rows are written apart, on several threads if need
+/// be.
+pub(super) struct FleetText<'a> {
+    /// In the order of the tables.
+    pub(super) rows: Vec<Row>,
+    caches: Vec<Scoped<&'a CacheSnapshot>>,
+    /// Also of caches that have had no round yet, for want of nodes.
+    discovery: Vec<Scoped<&'a DiscoverySnapshot>>,
+    nodes: Vec<Scoped<NodeView<'a>>>,
+    /// As the nodes; empty unless all is asked for.
+    servers: Vec<Scoped<ServerView<'a>>>,
+    exporter: FleetSnapshot,
+}
+
+impl<'a> FleetText<'a> {
+    pub(super) fn new(fleet: &'a FleetSnapshot, selection: &Selection) -> Self {
+        let scoped = |cache: &CacheName| selection.wants(cache).then(|| pairs(&[("cache", cache.as_str())]));
+        let caches: Vec<_> = fleet
+            .caches
+            .iter()
+            .filter_map(|(name, cache)| Some(Scoped { labels: scoped(name)?, of: &**cache }))
+            .collect();
+        let discovery = fleet
+            .discovery
+            .iter()
+            .filter_map(|(name, discovery)| Some(Scoped { labels: scoped(name)?, of: &**discovery }))
+            .collect();
+        let nodes: Vec<_> = caches.iter().flat_map(views).collect();
+        let of_server = |node: &Scoped<NodeView<'a>>| Scoped {
+            labels: node.labels.clone(),
+            of: node.of.snapshot.server(ALL_DATABASES),
+        };
+        let servers =
+            if selection.redis == RedisMetrics::Full { nodes.iter().map(of_server).collect() } else { Vec::new() };
+        // Hot keys stand among the exporter's families, but are a cache's own.
+        let mut exporter = FleetSnapshot::clone(fleet);
+        exporter.hot_keys.retain(|cache, _| selection.wants(cache));
+        Self { rows: rows(selection), caches, discovery, nodes, servers, exporter }
+    }
+
+    /// Nodes that are written.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Writes the families of these rows, without those that have no series.
+    pub(super) fn write(&self, rows: &[Row], out: &mut Vec<u8>) {
+        for row in rows {
+            match row {
+                Row::Cache(row) => each(&row.family, &self.caches, out, |cache, sink| (row.read)(cache, sink)),
+                Row::Discovery(row) => each(&row.family, &self.discovery, out, |found, sink| (row.read)(found, sink)),
+                Row::Node(row) => each(&row.family, &self.nodes, out, |node, sink| (row.read)(node, sink)),
+                Row::Exporter(row) => {
+                    Series::of(&row.family, out).within("", |sink| (row.read)(&self.exporter, sink));
+                }
+                Row::Core(index) => each(&dropin::CORE[*index].family, &self.nodes, out, |node, sink| {
+                    node.snapshot.core.read(*index, sink);
+                }),
+                Row::Server(row) => each(&row.family, &self.servers, out, |server, sink| row.read(server, sink)),
+            }
+        }
+    }
+}
+
+fn rows(selection: &Selection) -> Vec<Row> {
+    let mut rows = Vec::new();
     if selection.cache {
-        for row in CACHE.iter().chain(TOPOLOGY) {
-            let mut series = Series::of(&row.family, out);
-            for cache in &caches {
-                series.within(&cache.labels, |sink| (row.read)(cache.of, sink));
-            }
-        }
-        // Also of caches that have had no round yet, for want of nodes.
-        for row in DISCOVERY {
-            let mut series = Series::of(&row.family, out);
-            for (cache, discovery) in fleet.discovery.iter().filter(|(cache, _)| selection.wants(cache)) {
-                series.within(&pairs(&[("cache", cache.as_str())]), |sink| (row.read)(discovery, sink));
-            }
-        }
+        rows.extend(CACHE.iter().chain(TOPOLOGY).map(Row::Cache));
+        rows.extend(DISCOVERY.iter().map(Row::Discovery));
     }
     if selection.node {
-        for row in NODE {
-            let mut series = Series::of(&row.family, out);
-            for node in &nodes {
-                series.within(&node.labels, |sink| (row.read)(&node.of, sink));
-            }
-        }
+        rows.extend(NODE.iter().map(Row::Node));
     }
     if selection.exporter {
-        // Hot keys stand among these families, but are a cache's own.
-        let mut chosen = FleetSnapshot::clone(fleet);
-        chosen.hot_keys.retain(|cache, _| selection.wants(cache));
-        for row in FLEET {
-            Series::of(&row.family, out).within("", |sink| (row.read)(&chosen, sink));
-        }
+        rows.extend(FLEET.iter().map(Row::Exporter));
     }
     match selection.redis {
         RedisMetrics::Off => {}
-        RedisMetrics::Core => {
-            for (index, row) in dropin::CORE.iter().enumerate() {
-                let mut series = Series::of(&row.family, out);
-                for node in &nodes {
-                    series.within(&node.labels, |sink| node.of.snapshot.core.read(index, sink));
-                }
-            }
-        }
-        RedisMetrics::Full => {
-            let servers: Vec<Scoped<ServerView<'_>>> = nodes
-                .into_iter()
-                .map(|node| Scoped { labels: node.labels, of: node.of.snapshot.server(ALL_DATABASES) })
-                .collect();
-            for row in dropin::rows() {
-                let mut series = Series::of(&row.family, out);
-                for server in &servers {
-                    series.within(&server.labels, |sink| row.read(&server.of, sink));
-                }
-            }
-        }
+        RedisMetrics::Core => rows.extend((0..dropin::CORE.len()).map(Row::Core)),
+        RedisMetrics::Full => rows.extend(dropin::rows().map(Row::Server)),
+    }
+    rows
+}
+
+/// The series of one family, of each of these.
+fn each<T>(family: &Family, all: &[Scoped<T>], out: &mut Vec<u8>, read: impl Fn(&T, &mut Sink<'_>)) {
+    let mut series = Series::of(family, out);
+    for one in all {
+        series.within(&one.labels, |sink| read(&one.of, sink));
     }
 }
 
@@ -188,27 +233,30 @@ impl<'a> Series<'a> {
             _ => ("_bucket", "le"),
         };
         for (at, value) in of.points {
-            self.sample(suffix, scope, labels, Some((label, &at.to_string())), *value);
+            self.sample(suffix, scope, labels, Some((label, *at)), *value);
         }
         if self.family.kind == Kind::Histogram {
-            self.sample("_bucket", scope, labels, Some(("le", "+Inf")), of.count);
+            self.sample("_bucket", scope, labels, Some(("le", f64::INFINITY)), of.count);
         }
         self.sample("_sum", scope, labels, None, of.sum);
         self.sample("_count", scope, labels, None, of.count);
     }
 
-    fn sample(&mut self, suffix: &str, scope: &str, labels: &[&str], last: Option<(&str, &str)>, value: f64) {
+    /// One line; `last`: the label of a bucket or a quantile.
+    fn sample(&mut self, suffix: &str, scope: &str, labels: &[&str], last: Option<(&str, f64)>, value: f64) {
         self.push(&[self.family.name, suffix]);
-        let pairs = self.family.labels.iter().copied().zip(labels.iter().copied());
-        let pairs = pairs.filter(|(_, value)| !value.is_empty()).chain(last);
         let begin = self.out.len();
-        self.out.push(b'{');
-        self.out.extend_from_slice(scope.as_bytes());
+        self.push(&["{", scope]);
+        let pairs = self.family.labels.iter().zip(labels).filter(|(_, value)| !value.is_empty());
         for (name, value) in pairs {
-            if self.out.len() > begin + 1 {
-                self.out.push(b',');
-            }
+            self.separate(begin);
             push_pair(self.out, name, value);
+        }
+        if let Some((name, at)) = last {
+            self.separate(begin);
+            self.push(&[name, "=\""]);
+            push_number(self.out, at);
+            self.out.push(b'"');
         }
         if self.out.len() > begin + 1 {
             self.out.push(b'}');
@@ -218,6 +266,13 @@ impl<'a> Series<'a> {
         self.out.push(b' ');
         push_number(self.out, value);
         self.out.push(b'\n');
+    }
+
+    /// A comma, unless the label to come is the first after the brace at `begin`.
+    fn separate(&mut self, begin: usize) {
+        if self.out.len() > begin + 1 {
+            self.out.push(b',');
+        }
     }
 }
 
@@ -229,14 +284,18 @@ fn push_pair(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 fn push_escaped(out: &mut Vec<u8>, text: &str, quoted: bool) {
-    for byte in text.bytes() {
-        match byte {
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'"' if quoted => out.extend_from_slice(b"\\\""),
-            _ => out.push(byte),
-        }
+    let mut rest = text.as_bytes();
+    while let Some(at) = memchr3(b'\\', b'\n', b'"', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(match rest[at] {
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            _ if quoted => b"\\\"",
+            _ => b"\"",
+        });
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 /// The shortest text that reads as the same number. Whole numbers, most of all, by the quick way.
@@ -244,13 +303,14 @@ fn push_number(out: &mut Vec<u8>, value: f64) {
     // Above it not every whole number is one; −0 has a sign that integers lack.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = value as i64;
-    let written = if value.abs() < EXACT && whole as f64 == value && !(whole == 0 && value.is_sign_negative()) {
-        write!(out, "{whole}")
+    if value.abs() < EXACT && whole as f64 == value && !(whole == 0 && value.is_sign_negative()) {
+        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    } else if value == f64::INFINITY {
+        out.extend_from_slice(b"+Inf");
     } else {
-        write!(out, "{value}")
-    };
-    // Writing to a vector cannot fail.
-    written.unwrap_or_default();
+        // Writing to a vector cannot fail.
+        write!(out, "{value}").unwrap_or_default();
+    }
 }
 
 #[cfg(test)]
@@ -260,6 +320,12 @@ mod tests {
     use super::*;
     use crate::metrics::collector;
     use crate::publish::fixture;
+
+    fn written(fleet: &FleetSnapshot, selection: &Selection) -> String {
+        let (text, mut out) = (FleetText::new(fleet, selection), Vec::new());
+        text.write(&text.rows, &mut out);
+        String::from_utf8(out).unwrap()
+    }
 
     #[test]
     fn every_byte_is_the_librarys() {
@@ -273,9 +339,7 @@ mod tests {
             let mut expected = Vec::new();
             let families: Vec<_> = collector::families(&fleet, redis).collect();
             TextEncoder::new().encode(&families, &mut expected).unwrap();
-            let mut written = Vec::new();
-            write_fleet(&fleet, &Selection::all(redis), &mut written);
-            let (written, expected) = (String::from_utf8(written).unwrap(), String::from_utf8(expected).unwrap());
+            let (written, expected) = (written(&fleet, &Selection::all(redis)), String::from_utf8(expected).unwrap());
             for (ours, theirs) in written.lines().zip(expected.lines()) {
                 assert_eq!(ours, theirs);
             }
@@ -296,11 +360,7 @@ mod tests {
     fn a_selection_leaves_the_rest_out() {
         let publisher = fixture::publisher();
         publisher.publish(fixture::cache("catalog"));
-        let text = |selection: &Selection| {
-            let mut out = Vec::new();
-            write_fleet(&publisher.fleet(), selection, &mut out);
-            String::from_utf8(out).unwrap()
-        };
+        let text = |selection: &Selection| written(&publisher.fleet(), selection);
         let one = text(&Selection { caches: vec!["catalog".to_owned()], ..Selection::all(RedisMetrics::Core) });
         assert!(one.contains("cache=\"catalog\"") && !one.contains("cache=\"sessions\""));
         let none = text(&Selection { cache: false, node: false, exporter: false, ..Selection::all(RedisMetrics::Off) });

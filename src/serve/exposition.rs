@@ -38,8 +38,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, RawQuery(query): RawQue
         Err(fault) => return (StatusCode::BAD_REQUEST, fault).into_response(),
     };
     match bodies {
-        Ok([_, gzip]) if accepts_gzip(&headers) => exposition(gzip, true),
-        Ok([plain, _]) => exposition(plain, false),
+        Ok([_, gzip]) if accepts_gzip(&headers) => shared(gzip, true),
+        Ok([plain, _]) => shared(plain, false),
         Err(error) => failed(&error),
     }
 }
@@ -87,7 +87,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuer
     node.interest.note();
     let compressed = accepts_gzip(&headers);
     match node_body(node, compressed) {
-        Ok(body) => exposition(vec![body], compressed),
+        Ok(body) => exposition(body.len(), Body::from(body), compressed),
         Err(error) => failed(&error),
     }
 }
@@ -107,9 +107,12 @@ fn node_name(target: &str) -> Option<String> {
 }
 
 /// An answer that shares its parts with others.
-fn exposition(parts: Vec<Bytes>, compressed: bool) -> Response {
-    let length: usize = parts.iter().map(Bytes::len).sum();
-    let body = Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>)));
+fn shared(parts: Vec<Bytes>, compressed: bool) -> Response {
+    let length = parts.iter().map(Bytes::len).sum();
+    exposition(length, Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>))), compressed)
+}
+
+fn exposition(length: usize, body: Body, compressed: bool) -> Response {
     let mut response = (
         [
             (header::CONTENT_TYPE, CONTENT_TYPE),

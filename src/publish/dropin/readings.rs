@@ -1,29 +1,41 @@
 //! The core series of one node as values: read once when the node answers, written at every encoding.
 
+use std::sync::Arc;
+
 use super::{CORE, ServerView};
 use crate::publish::table::{Sink, Value};
 
 /// What the rows of [`CORE`] read of a node in one round. Without the text of `INFO`, whose parsing would be most of
 /// the cost of a scrape of the fleet.
-#[derive(Debug, Clone, Default)]
-pub struct Readings {
-    /// By row, in the order of [`CORE`].
-    readings: std::sync::Arc<[Reading]>,
+#[derive(Debug, Clone)]
+pub struct Readings(Arc<Values>);
+
+#[derive(Debug)]
+struct Values {
+    /// By row; what has no value or labels of its own is not a number. Side by side: one row of a thousand nodes is a
+    /// thousand places in memory, and the next row should find them near.
+    plain: [f64; CORE.len()],
+    labelled: Box<[Labelled]>,
 }
 
 #[derive(Debug)]
-struct Reading {
+struct Labelled {
     row: usize,
-    /// Values of the family's own labels; empty for one without.
     labels: Box<[Box<str>]>,
     value: f64,
+}
+
+impl Default for Readings {
+    fn default() -> Self {
+        Self(Arc::new(Values { plain: [f64::NAN; CORE.len()], labelled: Box::default() }))
+    }
 }
 
 impl Readings {
     /// Reads the core rows.
     #[must_use]
     pub fn of(server: &ServerView<'_>) -> Self {
-        let mut readings = Vec::with_capacity(CORE.len() + 4);
+        let (mut plain, mut labelled) = ([f64::NAN; CORE.len()], Vec::new());
         for (row, source) in CORE.iter().enumerate() {
             source.read(
                 server,
@@ -32,27 +44,29 @@ impl Readings {
                         debug_assert!(false, "no core family is a distribution");
                         return;
                     };
-                    readings.push(Reading {
-                        row,
-                        labels: labels.iter().map(|label| Box::from(*label)).collect(),
-                        value,
-                    });
+                    if labels.is_empty() {
+                        plain[row] = value;
+                    } else {
+                        let labels = labels.iter().map(|label| Box::from(*label)).collect();
+                        labelled.push(Labelled { row, labels, value });
+                    }
                 }),
             );
         }
-        Self { readings: readings.into() }
+        Self(Arc::new(Values { plain, labelled: labelled.into() }))
     }
 
     /// Puts the series of one row of [`CORE`] into the sink.
     pub fn read(&self, row: usize, out: &mut Sink<'_>) {
-        let from = self.readings.partition_point(|reading| reading.row < row);
-        for reading in self.readings[from..].iter().take_while(|reading| reading.row == row) {
-            if reading.labels.is_empty() {
-                out.labelled(&[], reading.value);
-            } else {
-                let labels: Vec<&str> = reading.labels.iter().map(|label| &**label).collect();
-                out.labelled(&labels, reading.value);
-            }
+        let Values { plain, labelled } = &*self.0;
+        if CORE[row].family.labels.is_empty() {
+            // Sinks take no value that is not finite.
+            out.labelled(&[], plain[row]);
+            return;
+        }
+        for reading in labelled.iter().filter(|reading| reading.row == row) {
+            let labels: Vec<&str> = reading.labels.iter().map(|label| &**label).collect();
+            out.labelled(&labels, reading.value);
         }
     }
 }
