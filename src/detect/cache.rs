@@ -4,7 +4,7 @@ mod failover;
 mod state;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::classify::Facts;
@@ -40,18 +40,27 @@ pub struct CacheDetector {
 
 /// What every node is judged beside.
 struct Surroundings {
-    /// Median baseline ratio by role.
-    role_ratios: BTreeMap<Role, f64>,
-    /// Commands per second of the nodes of a role, ascending.
-    role_commands: BTreeMap<Role, Vec<f64>>,
-    /// Extra misses per second of the nodes of a role whose misses multiplied.
-    extra_misses: BTreeMap<Role, f64>,
+    roles: BTreeMap<Role, Peers>,
     /// What nodes of one replication history share, by `master_replid`.
     groups: HashMap<Arc<str>, Group>,
-    /// Verdict on the pool of each role.
-    pools: BTreeMap<Role, Judgement>,
     /// Server clocks of the round differ by this many seconds.
     clock_skew_seconds: f64,
+}
+
+/// Nodes of one role.
+#[derive(Default)]
+struct Peers {
+    /// Their baseline ratios, and the median of these.
+    ratios: Vec<f64>,
+    ratio: Option<f64>,
+    /// Commands per second of those that answered, ascending.
+    commands: Vec<f64>,
+    /// Extra misses per second of those whose misses multiplied.
+    extra_misses: f64,
+    /// Their deltas of the round, summed.
+    delta: Option<Delta>,
+    /// Verdict on them as if they were one.
+    pool: Judgement,
 }
 
 /// Nodes of one replication history: a master and its replicas.
@@ -120,7 +129,7 @@ impl CacheDetector {
         self.follow_masters(now);
         self.replace_dead_masters(now);
         let surroundings = self.survey(now);
-        let mut ended = surroundings.pools.values().find_map(|pool| pool.ended).or(left);
+        let mut ended = surroundings.roles.values().find_map(|peers| peers.pool.ended).or(left);
         let judged: Vec<Judged> = self
             .nodes
             .iter_mut()
@@ -248,88 +257,63 @@ impl CacheDetector {
         }
     }
 
+    /// Looks at every node once: there are thousands, and each lies far from the next in memory.
     fn survey(&mut self, now: f64) -> Surroundings {
-        let mut ratios: BTreeMap<Role, Vec<f64>> = BTreeMap::new();
-        let mut role_commands: BTreeMap<Role, Vec<f64>> = BTreeMap::new();
-        let mut extra_misses: BTreeMap<Role, f64> = BTreeMap::new();
-        let (mut with_lookups, mut guarded) = (0_usize, 0_usize);
+        let mut roles: BTreeMap<Role, Peers> = BTreeMap::new();
+        let (mut with_lookups, mut guarded, mut storm) = (0_usize, 0_usize, false);
+        let (mut earliest, mut latest) = (f64::INFINITY, f64::NEG_INFINITY);
         for node in self.nodes.values() {
-            let Some(role) = node.role() else { continue };
-            if let Some(summary) = node.subject.baseline.summary() {
-                ratios.entry(role).or_default().push(summary.hit_ratio);
+            storm |= node.subject.is_affected();
+            if let Some(clock) = node.latest().filter(|_| node.is_up()).and_then(|sample| sample.server_time_seconds) {
+                (earliest, latest) = (earliest.min(clock), latest.max(clock));
             }
-            if let (Some(_), Some(stats)) = (&node.delta, node.subject.window.stats()) {
-                role_commands.entry(role).or_default().push(stats.commands);
+            let Some(role) = node.role() else { continue };
+            let peers = roles.entry(role).or_default();
+            peers.ratios.extend(node.subject.baseline.summary().map(|summary| summary.hit_ratio));
+            let Some(delta) = node.delta() else { continue };
+            peers.delta = Some(peers.delta.map_or(*delta, |sum| sum.plus(delta)));
+            if let Some(stats) = node.subject.window.stats() {
+                peers.commands.push(stats.commands);
                 with_lookups += usize::from(stats.lookups > 0.0);
                 if node.subject.guard() {
                     guarded += 1;
-                    *extra_misses.entry(role).or_default() += node.subject.extra_misses();
+                    peers.extra_misses += node.subject.extra_misses();
                 }
             }
         }
-        role_commands.values_mut().for_each(|commands| commands.sort_unstable_by(f64::total_cmp));
-        let clocks: Vec<f64> = self
-            .nodes
-            .values()
-            .filter(|node| node.is_up())
-            .filter_map(|node| node.latest()?.server_time_seconds)
-            .collect();
-        let latest = clocks.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let earliest = clocks.iter().copied().fold(f64::INFINITY, f64::min);
-        let pooled = 2 * guarded < with_lookups;
-        let pools = self.judge_pools(now, pooled, &ratios);
-        Surroundings {
-            role_ratios: ratios
-                .into_iter()
-                .filter_map(|(role, mut values)| Some((role, median(&mut values)?)))
-                .collect(),
-            role_commands,
-            extra_misses,
-            pools,
-            groups: self.groups(now),
-            clock_skew_seconds: (latest - earliest).max(0.0),
+        // A round without counters (all restarted, all unreachable) must not cost the pool its past.
+        self.pools.retain(|role, _| roles.contains_key(role));
+        for (role, peers) in &mut roles {
+            peers.ratio = median(&mut peers.ratios);
+            peers.commands.sort_unstable_by(f64::total_cmp);
+            peers.pool = self.judge_pool(now, *role, peers, 2 * guarded < with_lookups, storm);
         }
+        Surroundings { roles, groups: self.groups(now), clock_skew_seconds: (latest - earliest).max(0.0) }
     }
 
     /// The nodes of one role as if they were one: a hundred shards at nine lookups a second are nine hundred to
-    /// the database. Always fed, judged only where the nodes themselves are too thin.
-    fn judge_pools(&mut self, now: f64, pooled: bool, ratios: &BTreeMap<Role, Vec<f64>>) -> BTreeMap<Role, Judgement> {
-        let mut sums: BTreeMap<Role, Delta> = BTreeMap::new();
-        for node in self.nodes.values() {
-            if let (Some(role), Some(delta)) = (node.role(), &node.delta) {
-                sums.entry(role).and_modify(|sum| *sum = sum.plus(delta)).or_insert(*delta);
-            }
+    /// the database. Always fed, judged only where the nodes themselves are too thin (`pooled`). `storm`: a node is
+    /// affected.
+    fn judge_pool(&mut self, now: f64, role: Role, peers: &Peers, pooled: bool, storm: bool) -> Judgement {
+        let pool = self.pools.entry(role).or_default();
+        if let Some(delta) = &peers.delta {
+            pool.absorb(delta, &self.durations);
         }
-        let storm = self.nodes.values().any(|node| node.subject.is_affected());
-        // A round without counters (all restarted, all unreachable) must not cost the pool its past.
-        let roles: BTreeSet<Role> = self.nodes.values().filter_map(Node::role).collect();
-        self.pools.retain(|role, _| roles.contains(role));
-        let mut judgements = BTreeMap::new();
-        for role in roles {
-            let delta = sums.get(&role);
-            let pool = self.pools.entry(role).or_default();
-            if let Some(delta) = delta {
-                pool.absorb(delta, &self.durations);
-            }
-            let lent = ratios.get(&role).and_then(|values| median(&mut values.clone()));
-            let expected = self.settings.thresholds.value(Threshold::ExpectedHitRatio);
-            let reference = Reference::own_or(&pool.baseline, lent.or(expected));
-            let input = Input {
-                now,
-                delta,
-                reference,
-                judgeable: pooled || pool.is_affected(),
-                eligible: pooled,
-                replaced: false,
-                frozen: storm,
-                foreign: Indicators::default(),
-                extra_misses: pool.extra_misses(),
-                peers_commands: None,
-                facts: Facts { role: Some(role), ..Facts::default() },
-            };
-            judgements.insert(role, pool.judge(&input, &self.durations, &self.settings.thresholds));
-        }
-        judgements
+        let expected = self.settings.thresholds.value(Threshold::ExpectedHitRatio);
+        let input = Input {
+            now,
+            delta: peers.delta.as_ref(),
+            reference: Reference::own_or(&pool.baseline, peers.ratio.or(expected)),
+            judgeable: pooled || pool.is_affected(),
+            eligible: pooled,
+            replaced: false,
+            frozen: storm,
+            foreign: Indicators::default(),
+            extra_misses: pool.extra_misses(),
+            peers_commands: None,
+            facts: Facts { role: Some(role), ..Facts::default() },
+        };
+        pool.judge(&input, &self.durations, &self.settings.thresholds)
     }
 
     /// What the nodes of one replication history have in common, by `master_replid`.
@@ -364,14 +348,13 @@ fn judge_node(
     around: &Surroundings,
 ) -> (Judged, Option<EndReason>) {
     let Context { now, durations, thresholds } = context;
-    let role = node.role();
+    let peers = node.role().and_then(|role| around.roles.get(&role));
     let group = node.replid().and_then(|replid| around.groups.get(replid));
-    let role_ratio = || role.and_then(|role| around.role_ratios.get(&role).copied());
-    let lend = || group.and_then(Group::ratio).or_else(role_ratio);
+    let lend = || group.and_then(Group::ratio).or_else(|| peers?.ratio);
     let reference = node.reference(lend, thresholds.value(Threshold::ExpectedHitRatio));
     let loading = node.latest().is_some_and(|sample| sample.loading);
-    let pool = role.and_then(|role| around.pools.get(&role)).filter(|pool| pool.affected.is_some());
-    let delta = node.delta;
+    let pool = peers.map(|peers| &peers.pool).filter(|pool| pool.affected.is_some());
+    let delta = node.delta().copied();
     let stats = delta.and_then(|_| node.subject.window.stats());
     let input = Input {
         now,
@@ -382,11 +365,8 @@ fn judge_node(
         replaced: node.replaced,
         frozen: loading || pool.is_some(),
         foreign: foreign_indicators(context, node),
-        extra_misses: role.and_then(|role| around.extra_misses.get(&role)).copied().unwrap_or_default(),
-        peers_commands: role
-            .and_then(|role| around.role_commands.get(&role))
-            .zip(stats)
-            .and_then(|(all, stats)| median_of_others(all, stats.commands)),
+        extra_misses: peers.map_or(0.0, |peers| peers.extra_misses),
+        peers_commands: peers.zip(stats).and_then(|(peers, stats)| median_of_others(&peers.commands, stats.commands)),
         facts: facts(context, node, group, stats.as_ref()),
     };
     let judgement = node.subject.judge(&input, durations, thresholds);

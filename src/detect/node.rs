@@ -40,9 +40,9 @@ pub(crate) struct Node {
     #[serde(skip)]
     pub(crate) listed: u64,
     down_rounds: u32,
-    /// This round's delta.
+    /// The last delta of its window is this round's.
     #[serde(skip)]
-    pub(crate) delta: Option<Delta>,
+    counted: bool,
     pub(crate) down: Option<FailureReason>,
     /// This round's.
     #[serde(skip)]
@@ -74,6 +74,11 @@ impl Node {
         self.latest()?.replid.as_ref()
     }
 
+    /// This round's delta; `None` while down, and at the first poll of a life.
+    pub(crate) fn delta(&self) -> Option<&Delta> {
+        self.subject.window.last().filter(|_| self.counted)
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.down.is_none()
     }
@@ -101,7 +106,7 @@ impl Node {
     pub(crate) fn miss(&mut self, reason: FailureReason) {
         self.down = Some(reason);
         self.down_rounds = self.down_rounds.saturating_add(1);
-        self.delta = None;
+        self.counted = false;
         self.staleness = Staleness::default();
     }
 
@@ -116,7 +121,7 @@ impl Node {
         self.down = None;
         self.down_rounds = 0;
         self.replaced = false;
-        self.delta = None;
+        self.counted = false;
         let joined = self.last_answer.replace(now).is_none();
         if let Some(hot_key) = hot_key {
             self.subject.hot.take(now, hot_key);
@@ -130,7 +135,7 @@ impl Node {
             Step::Delta(delta) => {
                 self.subject.absorb(&delta, durations);
                 self.traffic.add(now, delta.dt, delta.lookups(), durations.eligible_span);
-                self.delta = Some(*delta);
+                self.counted = true;
             }
             Step::First | Step::StatsReset => self.subject.clear_window(),
             Step::Restart(restart) => self.restarted(restart, durations),
