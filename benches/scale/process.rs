@@ -78,11 +78,11 @@ impl Program {
         program
     }
 
-    /// A real server that has seen as many kinds of commands as an application's: `commandstats` lists each.
+    /// A real server, at every address (its protected mode lets in the loopback only), that has seen as many kinds of commands as an application's: `commandstats` lists each.
     pub(crate) fn redis() -> Self {
         let port = free_port();
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        command.args(["--port", &port.to_string(), "--bind", "*", "--save", ""]);
         let program = Self::start(command, port, None);
         let mut connection = loop {
             match TcpStream::connect(("127.0.0.1", port)) {
