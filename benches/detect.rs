@@ -14,6 +14,10 @@ use cache_storm_exporter::detect::verdict::Observation;
 use cache_storm_exporter::model::{NodeName, Role};
 use cache_storm_exporter::parse::Sample;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const NODES: [usize; 3] = [100, 1000, 5000];
 const POLL_SECONDS: f64 = 5.0;
 const CPU_US_MAX: f64 = 5.0;

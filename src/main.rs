@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use cache_storm_exporter::{app, cli, logging};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,

@@ -3,19 +3,18 @@
 mod failover;
 mod state;
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::classify::Facts;
-use super::conclude::{self, Judged};
+use super::conclude::{self, Share};
 use super::episode::{Episodes, Lead};
 use super::indicator::{Indicators, Reference};
 use super::node::{Event, Node};
 use super::replication::Offsets;
 use super::settings::{Context, Durations, Settings};
 use super::subject::{Input, Judgement, Subject};
-use super::verdict::{CacheVerdict, EndReason, Episode, Observation, Round, Signals};
+use super::verdict::{CacheVerdict, EndReason, Episode, NodeVerdict, Observation, Round, Signals};
 use crate::history::{Delta, Restart, WindowStats, median};
 use crate::model::{Indicator, NodeName, NodeState, Role};
 use crate::thresholds::Threshold;
@@ -41,8 +40,8 @@ pub struct CacheDetector {
 /// What every node is judged beside.
 struct Surroundings {
     roles: BTreeMap<Role, Peers>,
-    /// What nodes of one replication history share, by `master_replid`.
-    groups: HashMap<Arc<str>, Group>,
+    /// What nodes of one replication history share, by its number.
+    groups: Vec<Group>,
     /// Server clocks of the round differ by this many seconds.
     clock_skew_seconds: f64,
 }
@@ -63,8 +62,11 @@ struct Peers {
     pool: Judgement,
 }
 
+/// The replication histories of a round, by `master_replid`.
+type GroupNumbers = HashMap<Arc<str>, usize>;
+
 /// Nodes of one replication history: a master and its replicas.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Group {
     /// Baseline ratios of its members.
     ratios: Vec<f64>,
@@ -126,11 +128,12 @@ impl CacheDetector {
             self.heed(now, &view);
         }
         let left = self.forget_absent();
-        self.follow_masters(now);
+        let groups = self.number_groups();
+        self.follow_masters(now, groups.len());
         self.replace_dead_masters(now);
-        let surroundings = self.survey(now);
+        let surroundings = self.survey(now, &groups);
         let mut ended = surroundings.roles.values().find_map(|peers| peers.pool.ended).or(left);
-        let judged: Vec<Judged> = self
+        let (verdicts, shares): (Vec<NodeVerdict>, Vec<Share>) = self
             .nodes
             .iter_mut()
             .map(|(name, node)| {
@@ -139,8 +142,8 @@ impl CacheDetector {
                 ended = node_ended.or(ended);
                 judged
             })
-            .collect();
-        let mut verdict = conclude::cache_verdict(now, judged, &self.settings);
+            .unzip();
+        let mut verdict = conclude::cache_verdict(now, verdicts, &shares, &self.settings);
         verdict.verdict.leading_type =
             self.lead.follow(now, &verdict.verdict.storm_types, verdict.verdict.affected_nodes == 0, &self.durations);
         let verdict = Arc::new(self.episodes.follow(verdict, ended, &self.durations));
@@ -209,28 +212,39 @@ impl CacheDetector {
         }
     }
 
-    fn follow_masters(&mut self, now: f64) {
-        let followed: HashSet<Arc<str>> = self
-            .nodes
-            .values()
-            .filter(|node| node.role() == Some(Role::Replica))
-            .filter_map(|node| node.replid().cloned())
-            .collect();
-        // Lent for the length of this call: replicas change while they look at their masters.
-        let mut masters: HashMap<Arc<str>, (NodeName, Offsets)> = HashMap::new();
-        for (name, node) in self.nodes.iter_mut().filter(|(_, node)| node.role() == Some(Role::Master)) {
-            if let Some(replid) = node.replid().filter(|replid| followed.contains(*replid)).cloned()
-                && let Entry::Vacant(place) = masters.entry(replid)
+    /// Gives every replication history of the round a number, and each node that of its own.
+    fn number_groups(&mut self) -> GroupNumbers {
+        let mut numbers = GroupNumbers::new();
+        for node in self.nodes.values_mut() {
+            let next = numbers.len();
+            node.group = node.replid().map(|replid| *numbers.entry(Arc::clone(replid)).or_insert(next));
+        }
+        numbers
+    }
+
+    fn follow_masters(&mut self, now: f64, groups: usize) {
+        let mut followed = vec![false; groups];
+        for node in self.nodes.values().filter(|node| node.role() == Some(Role::Replica)) {
+            node.group.into_iter().for_each(|group| followed[group] = true);
+        }
+        let followed_master =
+            |node: &Node| node.group.filter(|group| node.role() == Some(Role::Master) && followed[*group]);
+        // Lent for the length of this call: replicas change while they look at their masters. Of two masters of one
+        // history the first is followed.
+        let mut lent: Vec<Option<Offsets>> = vec![None; groups];
+        for node in self.nodes.values_mut() {
+            if let Some(group) = followed_master(node)
+                && lent[group].is_none()
             {
-                place.insert((name.clone(), std::mem::take(&mut node.offsets)));
+                lent[group] = Some(std::mem::take(&mut node.offsets));
             }
         }
         for node in self.nodes.values_mut().filter(|node| node.is_up()) {
-            let master = node.replid().and_then(|replid| masters.get(replid)).map(|(_, offsets)| offsets);
+            let master = node.group.and_then(|group| lent[group].as_ref());
             node.follow(now, master, &self.durations);
         }
-        for (name, offsets) in masters.into_values() {
-            if let Some(node) = self.nodes.get_mut(&name) {
+        for node in self.nodes.values_mut() {
+            if let Some(offsets) = followed_master(node).and_then(|group| lent[group].take()) {
                 node.offsets = offsets;
             }
         }
@@ -258,7 +272,7 @@ impl CacheDetector {
     }
 
     /// Looks at every node once: there are thousands, and each lies far from the next in memory.
-    fn survey(&mut self, now: f64) -> Surroundings {
+    fn survey(&mut self, now: f64, numbers: &GroupNumbers) -> Surroundings {
         let mut roles: BTreeMap<Role, Peers> = BTreeMap::new();
         let (mut with_lookups, mut guarded, mut storm) = (0_usize, 0_usize, false);
         let (mut earliest, mut latest) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -288,7 +302,7 @@ impl CacheDetector {
             peers.commands.sort_unstable_by(f64::total_cmp);
             peers.pool = self.judge_pool(now, *role, peers, 2 * guarded < with_lookups, storm);
         }
-        Surroundings { roles, groups: self.groups(now), clock_skew_seconds: (latest - earliest).max(0.0) }
+        Surroundings { roles, groups: self.groups(now, numbers), clock_skew_seconds: (latest - earliest).max(0.0) }
     }
 
     /// The nodes of one role as if they were one: a hundred shards at nine lookups a second are nine hundred to
@@ -302,7 +316,7 @@ impl CacheDetector {
         let expected = self.settings.thresholds.value(Threshold::ExpectedHitRatio);
         let input = Input {
             now,
-            delta: peers.delta.as_ref(),
+            present: peers.delta.is_some(),
             reference: Reference::own_or(&pool.baseline, peers.ratio.or(expected)),
             judgeable: pooled || pool.is_affected(),
             eligible: pooled,
@@ -316,25 +330,24 @@ impl CacheDetector {
         pool.judge(&input, &self.durations, &self.settings.thresholds)
     }
 
-    /// What the nodes of one replication history have in common, by `master_replid`.
-    fn groups(&self, now: f64) -> HashMap<Arc<str>, Group> {
-        let mut groups: HashMap<Arc<str>, Group> = HashMap::new();
+    /// What the nodes of one replication history have in common.
+    fn groups(&self, now: f64, numbers: &GroupNumbers) -> Vec<Group> {
+        let mut groups = vec![Group::default(); numbers.len()];
         for node in self.nodes.values() {
-            let Some(sample) = node.latest() else { continue };
-            if let Some(replid) = &sample.replid {
-                let group = groups.entry(Arc::clone(replid)).or_default();
+            if let Some(group) = node.group {
+                let group = &mut groups[group];
                 group.ratios.extend(node.subject.baseline.summary().map(|summary| summary.hit_ratio));
                 group.master_in_trouble |=
-                    sample.role == Some(Role::Master) && (node.subject.is_affected() || !node.is_up());
+                    node.role() == Some(Role::Master) && (node.subject.is_affected() || !node.is_up());
             }
             let promoted = node.subject.promoted.is_some_and(|at| now - at <= self.durations.promotion_memory);
-            if let (true, Some(former)) = (promoted, &sample.replid2) {
-                groups.entry(Arc::clone(former)).or_default().succeeded = true;
+            if promoted && let Some(former) = node.latest().and_then(|sample| numbers.get(sample.replid2.as_ref()?)) {
+                groups[*former].succeeded = true;
             }
         }
         for (_, replid) in &self.failovers {
-            if let Some(group) = replid.as_ref().and_then(|replid| groups.get_mut(replid)) {
-                group.failovers += 1;
+            if let Some(group) = replid.as_ref().and_then(|replid| numbers.get(replid)) {
+                groups[*group].failovers += 1;
             }
         }
         groups
@@ -346,19 +359,19 @@ fn judge_node(
     name: &NodeName,
     node: &mut Node,
     around: &Surroundings,
-) -> (Judged, Option<EndReason>) {
+) -> ((NodeVerdict, Share), Option<EndReason>) {
     let Context { now, durations, thresholds } = context;
     let peers = node.role().and_then(|role| around.roles.get(&role));
-    let group = node.replid().and_then(|replid| around.groups.get(replid));
+    let group = node.group.map(|group| &around.groups[group]);
     let lend = || group.and_then(Group::ratio).or_else(|| peers?.ratio);
     let reference = node.reference(lend, thresholds.value(Threshold::ExpectedHitRatio));
     let loading = node.latest().is_some_and(|sample| sample.loading);
     let pool = peers.map(|peers| &peers.pool).filter(|pool| pool.affected.is_some());
-    let delta = node.delta().copied();
-    let stats = delta.and_then(|_| node.subject.window.stats());
+    let present = node.delta().is_some();
+    let stats = node.subject.window.stats().filter(|_| present);
     let input = Input {
         now,
-        delta: delta.as_ref(),
+        present,
         reference,
         judgeable: node.is_up() && !loading,
         eligible: node.is_eligible(),

@@ -4,34 +4,44 @@ use super::classify::Diagnosis;
 use super::indicator::{Fall, Reference};
 use super::node::Node;
 use super::settings::{Context, Settings};
-use super::subject::{Affected, Input, Judgement};
+use super::subject::{self, Input, Judgement};
 use super::verdict::{CacheVerdict, Evidence, NodeVerdict, Signals, TypeVerdict};
 use super::words;
 use crate::history::WindowStats;
 use crate::model::{NodeName, NodeState, Role, Severity, SeverityMode, StormType};
 use crate::thresholds::{Threshold, Thresholds};
 
-/// A node's verdict, and what the cache needs of it besides.
+/// What the cache needs of a node besides its verdict.
 #[derive(Debug)]
-pub(crate) struct Judged {
-    pub(crate) verdict: NodeVerdict,
-    /// Onset, last normal poll before it, and whether the last slice was good; of affected nodes.
-    storm: Option<(f64, f64, bool)>,
-    /// Its cause, and a second one at work beside it.
-    diagnosis: Option<Diagnosis>,
-    second: Option<Diagnosis>,
-    provisional: bool,
-    /// Lookups per second in ordinary life.
+pub(crate) struct Share {
+    /// Lookups and misses per second in ordinary life.
     usual_lookups: f64,
     usual_misses: Option<f64>,
-    /// Keys missing against the usual, and keys gained per second in the window; of affected masters.
+    /// Of affected nodes.
+    storm: Option<Part>,
+}
+
+/// A node's part in a storm.
+#[derive(Debug)]
+struct Part {
+    onset: f64,
+    /// The last normal poll before it.
+    last_normal: f64,
+    /// The last slice was good.
+    recovering: bool,
+    provisional: bool,
+    /// Its cause, and a second one at work beside it.
+    diagnoses: [Option<Diagnosis>; 2],
+    /// Keys missing against the usual, and keys gained per second in the window; of masters.
     refill: Option<(f64, f64)>,
 }
 
-impl Judged {
-    fn diagnoses(&self) -> impl Iterator<Item = Diagnosis> {
-        self.diagnosis.into_iter().chain(self.second)
-    }
+/// An affected node.
+#[derive(Clone, Copy)]
+struct Affected<'a> {
+    verdict: &'a NodeVerdict,
+    usual_lookups: f64,
+    part: &'a Part,
 }
 
 /// A cache's verdict, and the onset and last normal poll of what is affected.
@@ -46,11 +56,11 @@ pub(crate) fn judged(
     context: Context<'_>,
     name: &NodeName,
     node: &mut Node,
-    input: &Input<'_>,
+    input: &Input,
     judgement: Judgement,
     pool: Option<&Judgement>,
     clock_skew_seconds: f64,
-) -> Judged {
+) -> (NodeVerdict, Share) {
     let storm = judgement.affected.as_ref().or(pool.and_then(|pool| pool.affected.as_ref()));
     let mut indicators = judgement.indicators;
     indicators.extend(pool.map(|pool| pool.indicators).unwrap_or_default());
@@ -68,31 +78,35 @@ pub(crate) fn judged(
     };
     let own = node.subject.baseline.summary();
     let diagnosis = storm.and_then(|storm| storm.diagnosis);
-    Judged {
-        storm: storm.map(|storm| (storm.onset, storm.last_normal, storm.recovering)),
-        diagnosis,
-        second: storm.and_then(|storm| storm.second),
-        provisional: storm.is_some() && reference.is_some_and(|reference| reference.provisional),
+    let share = Share {
         usual_lookups: own.map_or_else(|| node.traffic.per_second(), |own| own.lookups),
         usual_misses: own.map(|own| own.misses),
-        refill: storm.and_then(|_| refill(node)),
-        verdict: NodeVerdict {
-            node: name.clone(),
-            up: node.is_up(),
-            down_reason: node.down,
-            role: node.role(),
-            state: state(node, signals.hit_ratio, context.thresholds),
-            judged: judgement.judged || pool.is_some(),
-            eligible: node.is_eligible() || storm.is_some(),
-            affected: storm.is_some(),
-            indicators: indicators.to_vec(),
-            storm_type: diagnosis.map(|diagnosis| diagnosis.storm_type),
-            confidence: diagnosis.map_or(0.0, |diagnosis| diagnosis.confidence),
-            sub_reason: diagnosis.and_then(|diagnosis| diagnosis.sub_reason),
-            signals,
-            evidence,
-        },
-    }
+        storm: storm.map(|storm| Part {
+            onset: storm.onset,
+            last_normal: storm.last_normal,
+            recovering: storm.recovering,
+            provisional: reference.is_some_and(|reference| reference.provisional),
+            diagnoses: [diagnosis, storm.second],
+            refill: refill(node),
+        }),
+    };
+    let verdict = NodeVerdict {
+        node: name.clone(),
+        up: node.is_up(),
+        down_reason: node.down,
+        role: node.role(),
+        state: state(node, signals.hit_ratio, context.thresholds),
+        judged: judgement.judged || pool.is_some(),
+        eligible: node.is_eligible() || storm.is_some(),
+        affected: storm.is_some(),
+        indicators: indicators.to_vec(),
+        storm_type: diagnosis.map(|diagnosis| diagnosis.storm_type),
+        confidence: diagnosis.map_or(0.0, |diagnosis| diagnosis.confidence),
+        sub_reason: diagnosis.and_then(|diagnosis| diagnosis.sub_reason),
+        signals,
+        evidence,
+    };
+    (verdict, share)
 }
 
 fn state(node: &Node, hit_ratio: Option<f64>, thresholds: &Thresholds) -> NodeState {
@@ -144,7 +158,7 @@ fn note(evidence: &mut Evidence, name: &'static str, value: Option<f64>) {
 fn evidence(
     Context { now, durations, .. }: Context<'_>,
     node: &Node,
-    storm: &Affected,
+    storm: &subject::Affected,
     signals: &Signals,
     reference: Option<&Reference>,
 ) -> Evidence {
@@ -191,21 +205,24 @@ fn refill(node: &Node) -> Option<(f64, f64)> {
 }
 
 /// Puts the nodes of a cache together. What takes memory beyond the round (lead, episode) is filled in later.
-pub(crate) fn cache_verdict(now: f64, judged: Vec<Judged>, settings: &Settings) -> Concluded {
-    let affected: Vec<&Judged> = judged.iter().filter(|judged| judged.verdict.affected).collect();
-    let eligible = || judged.iter().filter(|judged| judged.verdict.eligible);
+pub(crate) fn cache_verdict(now: f64, nodes: Vec<NodeVerdict>, shares: &[Share], settings: &Settings) -> Concluded {
+    let affected: Vec<Affected<'_>> = nodes
+        .iter()
+        .zip(shares)
+        .filter_map(|(verdict, Share { usual_lookups, storm, .. })| {
+            Some(Affected { verdict, usual_lookups: *usual_lookups, part: storm.as_ref()? })
+        })
+        .collect();
+    let eligible = || nodes.iter().zip(shares).filter(|(verdict, _)| verdict.eligible);
     // An empty sum of floats is −0.
     let share = |part: f64, whole: f64| if part > 0.0 && whole > 0.0 { part / whole } else { 0.0 };
     let eligible_nodes = eligible().count();
     let affected_share = share(affected.len() as f64, eligible_nodes as f64);
     let affected_share_traffic = share(
-        affected.iter().map(|judged| judged.usual_lookups).sum(),
-        eligible().map(|judged| judged.usual_lookups).sum(),
+        affected.iter().map(|node| node.usual_lookups).sum(),
+        eligible().map(|(_, share)| share.usual_lookups).sum(),
     );
-    let onset = affected
-        .iter()
-        .filter_map(|judged| judged.storm.map(|(onset, last_normal, _)| (onset, last_normal)))
-        .min_by(|a, b| a.0.total_cmp(&b.0));
+    let onset = affected.iter().map(|node| (node.part.onset, node.part.last_normal)).min_by(|a, b| a.0.total_cmp(&b.0));
     let verdict = CacheVerdict {
         time: now,
         severity: severity(affected.len(), affected_share, affected_share_traffic, settings),
@@ -213,16 +230,16 @@ pub(crate) fn cache_verdict(now: f64, judged: Vec<Judged>, settings: &Settings) 
         eligible_nodes,
         affected_share,
         affected_share_traffic,
-        recovering: !affected.is_empty() && affected.iter().all(|judged| judged.storm.is_some_and(|storm| storm.2)),
+        recovering: !affected.is_empty() && affected.iter().all(|node| node.part.recovering),
         sustained: false,
-        provisional: affected.iter().any(|judged| judged.provisional),
+        provisional: affected.iter().any(|node| node.part.provisional),
         held: false,
         storm_types: vote(&affected),
         leading_type: None,
         started: None,
-        loss_exposure: loss_exposure(&judged),
+        loss_exposure: loss_exposure(&nodes, shares),
         refill_eta_seconds: refill_eta_seconds(&affected),
-        nodes: judged.into_iter().map(|judged| judged.verdict).collect(),
+        nodes,
     };
     Concluded { verdict, onset }
 }
@@ -244,16 +261,16 @@ fn severity(affected: usize, share_nodes: f64, share_traffic: f64, settings: &Se
 
 /// The vote of the affected nodes, weighted by what they cost the database; strongest type first. A node with two
 /// causes votes for both.
-fn vote(affected: &[&Judged]) -> Vec<TypeVerdict> {
+fn vote(affected: &[Affected<'_>]) -> Vec<TypeVerdict> {
     // A dead node's lookups all miss.
-    let weight = |judged: &Judged| judged.verdict.signals.misses_per_second.unwrap_or(judged.usual_lookups).max(1.0);
-    let total: f64 = affected.iter().map(|judged| weight(judged)).sum();
+    let weight = |node: &Affected<'_>| node.verdict.signals.misses_per_second.unwrap_or(node.usual_lookups).max(1.0);
+    let total: f64 = affected.iter().map(weight).sum();
     let mut types: Vec<TypeVerdict> = Vec::new();
     for storm_type in StormType::ALL {
         let votes = || {
-            affected.iter().filter_map(|judged| {
-                let said = judged.diagnoses().find(|diagnosis| diagnosis.storm_type == *storm_type)?;
-                Some((weight(judged) * said.confidence, said.sub_reason, judged))
+            affected.iter().filter_map(|node| {
+                let said = node.part.diagnoses.iter().flatten().find(|said| said.storm_type == *storm_type)?;
+                Some((weight(node) * said.confidence, said.sub_reason, node))
             })
         };
         let Some((_, sub_reason, loudest)) = votes().max_by(|a, b| a.0.total_cmp(&b.0)) else { continue };
@@ -270,15 +287,16 @@ fn vote(affected: &[&Judged]) -> Vec<TypeVerdict> {
 }
 
 /// How many times today's database load arrives if the whole cache is lost.
-fn loss_exposure(judged: &[Judged]) -> Option<f64> {
-    let known = judged.iter().filter_map(|judged| judged.verdict.signals.lookups_per_second.zip(judged.usual_misses));
+fn loss_exposure(nodes: &[NodeVerdict], shares: &[Share]) -> Option<f64> {
+    let known =
+        nodes.iter().zip(shares).filter_map(|(node, share)| node.signals.lookups_per_second.zip(share.usual_misses));
     let (lookups, misses) = known.fold((0.0, 0.0), |sum, (lookups, misses)| (sum.0 + lookups, sum.1 + misses));
     (lookups > 0.0 && misses > 0.0).then(|| lookups / misses)
 }
 
 /// Seconds until the affected masters hold as many keys as usual, at the pace of the present window.
-fn refill_eta_seconds(affected: &[&Judged]) -> Option<f64> {
-    let parts = affected.iter().filter_map(|judged| judged.refill);
+fn refill_eta_seconds(affected: &[Affected<'_>]) -> Option<f64> {
+    let parts = affected.iter().filter_map(|node| node.part.refill);
     let (missing, growth) = parts.fold((0.0, 0.0), |sum, (missing, growth)| (sum.0 + missing, sum.1 + growth));
     (missing > 0.0 && growth > 0.0).then(|| missing / growth)
 }

@@ -43,6 +43,9 @@ pub(crate) struct Node {
     /// The last delta of its window is this round's.
     #[serde(skip)]
     counted: bool,
+    /// Its replication history, by the number that this round gave it.
+    #[serde(skip)]
+    pub(crate) group: Option<usize>,
     pub(crate) down: Option<FailureReason>,
     /// This round's.
     #[serde(skip)]

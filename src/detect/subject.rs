@@ -78,10 +78,10 @@ struct Storm {
 
 /// What a round tells a subject besides its counters.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Input<'a> {
+pub(crate) struct Input {
     pub(crate) now: f64,
-    /// This round's delta; `None` while down, and at the first poll of a life.
-    pub(crate) delta: Option<&'a Delta>,
+    /// The last delta of the window is this round's; not while down, and at the first poll of a life.
+    pub(crate) present: bool,
     pub(crate) reference: Option<Reference>,
     /// Its ratio may be judged at all: up, not loading, and not left to the pool.
     pub(crate) judgeable: bool,
@@ -99,6 +99,13 @@ pub(crate) struct Input<'a> {
     pub(crate) peers_commands: Option<f64>,
     /// Facts that the cache knows about it; the subject completes them.
     pub(crate) facts: Facts,
+}
+
+impl Input {
+    /// This round's delta.
+    fn delta<'a>(&self, window: &'a Window) -> Option<&'a Delta> {
+        window.last().filter(|_| self.present)
+    }
 }
 
 /// What a round made of a subject.
@@ -177,11 +184,9 @@ impl Subject {
     }
 
     /// Judges one round.
-    pub(crate) fn judge(&mut self, input: &Input<'_>, durations: &Durations, thresholds: &Thresholds) -> Judgement {
-        let stats = input.delta.and_then(|_| self.window.stats());
-        if input.delta.is_some() {
-            self.look_for_causes(input, durations);
-        }
+    pub(crate) fn judge(&mut self, input: &Input, durations: &Durations, thresholds: &Thresholds) -> Judgement {
+        let stats = self.window.stats().filter(|_| input.present);
+        self.look_for_causes(input, durations);
         let guard = input.judgeable && stats.is_some() && self.guard();
         let reference = input.reference.filter(|_| guard);
         let (mut indicators, instant) = match (stats, reference) {
@@ -213,11 +218,11 @@ impl Subject {
         &self,
         stats: &WindowStats,
         reference: &Reference,
-        input: &Input<'_>,
+        input: &Input,
         durations: &Durations,
         thresholds: &Thresholds,
     ) -> (Indicators, bool) {
-        let memory = input.delta.and_then(|delta| delta.memory_used_ratio);
+        let memory = input.delta(&self.window).and_then(|delta| delta.memory_used_ratio);
         let mut found = indicator::of_window(stats, memory, reference, input.extra_misses, thresholds);
         let seen = self.cause.is_some_and(|cause| {
             input.now - cause.last <= durations.cause_memory
@@ -247,7 +252,7 @@ impl Subject {
         &self,
         stats: Option<&WindowStats>,
         guard: bool,
-        input: &Input<'_>,
+        input: &Input,
         durations: &Durations,
         thresholds: &Thresholds,
         found: &mut Indicators,
@@ -268,7 +273,7 @@ impl Subject {
 
     fn complete(
         &self,
-        input: &Input<'_>,
+        input: &Input,
         stats: Option<&WindowStats>,
         skewed_load: bool,
         durations: &Durations,
@@ -295,8 +300,8 @@ impl Subject {
 
     /// A flush; an unexplained loss, an excess expiry or eviction of enough keys. The excess forms need an established
     /// past.
-    fn look_for_causes(&mut self, input: &Input<'_>, durations: &Durations) {
-        let Some(delta) = input.delta else { return };
+    fn look_for_causes(&mut self, input: &Input, durations: &Durations) {
+        let Some(delta) = input.delta(&self.window) else { return };
         if delta.flushed() || (input.facts.role == Some(Role::Master) && self.lost_keys(delta, input.now)) {
             self.see_cause(input.now, durations);
         }
@@ -326,7 +331,7 @@ impl Subject {
     /// Moves the state machine; the result is how a storm ended, if it did.
     fn advance(
         &mut self,
-        input: &Input<'_>,
+        input: &Input,
         indicators: Indicators,
         instant: bool,
         by_ratio: bool,
@@ -342,7 +347,7 @@ impl Subject {
             }
             Phase::Pending(mut suspicion) => {
                 suspicion.polls += 1;
-                if let Some(delta) = input.delta {
+                if let Some(delta) = input.delta(&self.window) {
                     let usual = self.baseline.summary();
                     suspicion.balance.add(delta, balance::removals(self.window.totals(), usual, self.moving(now)));
                 }
@@ -384,17 +389,11 @@ impl Subject {
     }
 
     /// Closes the round: quiet traffic teaches, anything else does not.
-    fn remember(
-        &mut self,
-        input: &Input<'_>,
-        indicators: Indicators,
-        stats: Option<&WindowStats>,
-        durations: &Durations,
-    ) {
+    fn remember(&mut self, input: &Input, indicators: Indicators, stats: Option<&WindowStats>, durations: &Durations) {
         let usual_load =
             self.baseline.summary().zip(stats).is_none_or(|(usual, stats)| stats.commands < 2.0 * usual.commands);
         self.hot.learn(indicators.is_empty() && usual_load);
-        match (&self.phase, input.delta) {
+        match (&self.phase, input.delta(&self.window)) {
             (Phase::Affected(_), _) => self.baseline.freeze(),
             (Phase::Ok, Some(delta)) if indicators.is_empty() && !input.frozen => {
                 self.baseline.learn(delta, durations.spans);
@@ -435,7 +434,7 @@ impl Storm {
     /// window shows, where that is stronger.
     fn hear_evidence(
         &mut self,
-        input: &Input<'_>,
+        input: &Input,
         window: &Window,
         moving: Option<f64>,
         facts: &Facts,
@@ -445,12 +444,12 @@ impl Storm {
         let removals = balance::removals(window.totals(), facts.usual.as_ref(), moving);
         if input.now <= self.onset + durations.evidence_after {
             if input.now > self.since
-                && let Some(delta) = input.delta
+                && let Some(delta) = input.delta(window)
             {
                 self.balance.add(delta, removals);
             }
             self.scores = classify::scores(&self.balance, facts);
-        } else if input.delta.is_some() {
+        } else if input.present {
             let mut present = Balance::new(input.now);
             present.keys_before = self.balance.keys_before;
             window.iter().for_each(|delta| present.add(delta, removals));
@@ -479,7 +478,7 @@ impl Storm {
 
     fn end(
         &mut self,
-        input: &Input<'_>,
+        input: &Input,
         window: &Window,
         indicators: Indicators,
         guard: bool,
@@ -490,7 +489,7 @@ impl Storm {
         }
         let now = input.now;
         let reference = input.reference.as_ref();
-        let ratio = window.stats().filter(|_| guard && input.delta.is_some() && input.judgeable);
+        let ratio = window.stats().filter(|_| guard && input.present && input.judgeable);
         self.guard_lost = if ratio.is_some() { None } else { self.guard_lost.or(Some(now)) };
         if let Some(stats) = &ratio
             && self.accepts(now, stats, durations)
@@ -503,8 +502,7 @@ impl Storm {
         if no_traffic && indicators.is_empty() {
             return Some(EndReason::NoTraffic);
         }
-        let present = input.delta.is_some();
-        let well = present
+        let well = input.present
             && indicators.is_empty()
             && match (&ratio, reference) {
                 (Some(stats), Some(reference)) => is_recovered(stats, reference),

@@ -181,6 +181,11 @@ impl Baseline {
 
     fn join(&mut self, slice: Slice, spans: Spans) {
         let kept = (spans.baseline / spans.slice).round().max(SLICES_MIN as f64) as usize;
+        if self.slices.is_empty() {
+            // All its room at once: a fleet's memory must not creep for the ten minutes in which it fills.
+            self.slices.reserve_exact(kept + 1);
+            self.ratios.reserve_exact(kept + 1);
+        }
         if self.ratios.len() != self.slices.len() {
             // The first since they were read from a file.
             self.ratios = self.slices.iter().map(|slice| slice.hit_ratio).collect();

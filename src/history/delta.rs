@@ -136,11 +136,12 @@ pub struct Restart {
 
 /// What a poll turned out to be.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly every poll is a delta, and goes straight into a window")]
 pub enum Step {
     /// Nothing to compare with: the first poll of a server, or the first after a gap.
     First,
     /// The same life goes on.
-    Delta(Box<Delta>),
+    Delta(Delta),
     /// The counters were set back by `CONFIG RESETSTAT`: no alarm, deltas start anew.
     StatsReset,
     /// A new life.
@@ -206,7 +207,7 @@ impl Lives {
         } else if counter_fell(&earlier.sample, &sample) {
             Step::StatsReset
         } else {
-            Delta::between(&earlier, t, &sample).map_or(Step::First, |delta| Step::Delta(Box::new(delta)))
+            Delta::between(&earlier, t, &sample).map_or(Step::First, Step::Delta)
         };
         self.current = Some(Life { t, sample });
         step
