@@ -23,6 +23,7 @@ mod schedule;
 mod secret;
 mod sighting;
 pub mod sketch;
+mod slots;
 mod specs;
 mod table;
 pub mod ttl;

@@ -50,10 +50,7 @@ pub(super) enum Native {
 
 /// Whether the server has the command, by its version.
 pub(super) fn is_offered(sample: &Sample) -> bool {
-    let mut numbers =
-        sample.version.as_deref().unwrap_or_default().split('.').map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    sample.flavor == Some(Flavor::Redis) && version >= (8, 6)
+    sample.flavor == Some(Flavor::Redis) && sample.version_number() >= (8, 6)
 }
 
 /// Lets the server count for a second.

@@ -1,9 +1,10 @@
 //! One sample at a time, of whichever node's turn it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -14,20 +15,25 @@ use super::commands::Commands;
 use super::kinds::{Kind, Kinds};
 use super::native::{self, Native, NativeSample};
 use super::pattern::Patterns;
-use super::schedule::{Schedule, Turn};
+use super::schedule::{Schedule, Turn, Urgency};
 use super::secret::Secret;
 use super::sighting::{Sighting, is_hot};
+use super::slots;
 use super::watch::{DEADLINE, Obstacle, watch};
 use crate::config::{Config, Endpoint};
 use crate::detect::verdict::HotKeySample;
 use crate::discover::Directory;
 use crate::events;
 use crate::model::{CacheName, NodeName, SampleResult};
-use crate::publish::{HotKeySnapshot, HotPattern, Publisher, SamplingCost};
+use crate::parse::Sample;
+use crate::publish::{FleetSnapshot, HotKeySnapshot, HotPattern, Publisher, SamplingCost};
 use crate::wire::{Connection, TlsStore};
 
 /// How often the published state is looked at. Short against the pace of rounds.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Suspicious nodes of one cache that are asked for their hottest slot at a time.
+const RIVALS_MAX: usize = 8;
 
 /// Patterns of one sample that are shown.
 const PATTERNS_SHOWN: usize = 20;
@@ -52,6 +58,7 @@ pub async fn run(
         patterns: HashMap::new(),
         secret: Secret::new(),
         sightings: HashMap::new(),
+        slotless: HashSet::new(),
     };
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,6 +98,8 @@ struct Sampler {
     /// Under which keys are hashed, so that they can be recognised.
     secret: Secret,
     sightings: HashMap<(CacheName, NodeName), Sighting>,
+    /// Nodes that do not tell what their slots do: asked once, for a server counts every refusal.
+    slotless: HashSet<(CacheName, NodeName)>,
 }
 
 impl Sampler {
@@ -98,6 +107,7 @@ impl Sampler {
         self.schedule.adopt(config);
         self.tls.forget();
         self.results.clear();
+        self.slotless.clear();
         let configured = |cache: &CacheName| config.caches.iter().any(|known| known.name == *cache);
         self.patterns.retain(|cache, _| configured(cache));
         self.sightings.retain(|(cache, _), _| configured(cache));
@@ -106,18 +116,49 @@ impl Sampler {
         }
     }
 
+    /// Of several suspicious nodes of a cache the one whose hottest slot has the largest share of its work, where that
+    /// can be asked; else the one whose turn it is. None is passed over by that: the others are next.
+    async fn hottest(&mut self, first: Turn, fleet: &FleetSnapshot, config: &Config) -> Turn {
+        let mut rivals = self.schedule.rivals(Instant::now(), fleet, &first);
+        let nodes = self.directory.nodes(&first.cache);
+        rivals.retain(|turn| {
+            let offered = polled(fleet, turn).is_some_and(|sample| {
+                slots::are_offered(sample) && (config.hotkeys.allow_monitor || native::is_offered(sample))
+            });
+            offered && !self.slotless.contains(&(turn.cache.clone(), turn.node.clone()))
+        });
+        rivals.truncate(RIVALS_MAX);
+        if rivals.len() < 2 {
+            return first;
+        }
+        let tls = &self.tls;
+        let asked = rivals.into_iter().filter_map(|turn| {
+            let endpoint = nodes.as_ref()?.member(&turn.node)?.endpoint.clone();
+            Some(async move { (slots::hottest_share(&endpoint, tls).await, turn) })
+        });
+        let mut hottest = (0.0, first);
+        for (answer, turn) in join_all(asked).await {
+            match answer {
+                Ok(Some(share)) if share > hottest.0 => hottest = (share, turn),
+                Err(error) if slots::is_refusal(&error) => {
+                    self.slotless.insert((turn.cache, turn.node));
+                }
+                _ => {}
+            }
+        }
+        hottest.1
+    }
+
     async fn look(&mut self, config: &Config) {
         self.publisher.forget_hot_keys(Some(wall_unix()));
         let fleet = self.publisher.fleet();
         let Some(turn) = self.schedule.next(Instant::now(), &fleet) else { return };
+        let turn = if turn.urgency > Urgency::Quiet { self.hottest(turn, &fleet, config).await } else { turn };
         self.schedule.had(&turn, Instant::now());
         // The snapshot may still show what a reload has just removed.
         let nodes = self.directory.nodes(&turn.cache);
         let Some(member) = nodes.as_ref().and_then(|nodes| nodes.member(&turn.node)) else { return };
-        let native = fleet.caches.get(&turn.cache).is_some_and(|cache| {
-            let node = cache.nodes.iter().find(|node| node.node == turn.node);
-            node.and_then(|node| node.sample.as_deref()).is_some_and(native::is_offered)
-        });
+        let native = polled(&fleet, &turn).is_some_and(native::is_offered);
         if !native && !config.hotkeys.allow_monitor {
             return;
         }
@@ -236,6 +277,12 @@ impl Sampler {
         };
         self.publisher.show_hot_keys(&turn.cache, &turn.node, snapshot);
     }
+}
+
+/// What the node said of itself when it was last polled.
+fn polled<'a>(fleet: &'a FleetSnapshot, turn: &Turn) -> Option<&'a Sample> {
+    let cache = fleet.caches.get(&turn.cache)?;
+    cache.nodes.iter().find(|node| node.node == turn.node)?.sample.as_deref()
 }
 
 /// What a moment of traffic showed.

@@ -87,6 +87,18 @@ impl Schedule {
 
     /// The most urgent node that is due; of equals the one that has waited longest.
     pub(super) fn next(&self, now: Instant, fleet: &FleetSnapshot) -> Option<Turn> {
+        self.due(now, fleet).into_iter().next()
+    }
+
+    /// Nodes of the same cache that are due as urgently as the one whose turn it is, itself the first.
+    pub(super) fn rivals(&self, now: Instant, fleet: &FleetSnapshot, first: &Turn) -> Vec<Turn> {
+        let mut due = self.due(now, fleet);
+        due.retain(|turn| turn.cache == first.cache && turn.urgency == first.urgency);
+        due
+    }
+
+    /// All nodes that are due, in the order of their turns.
+    fn due(&self, now: Instant, fleet: &FleetSnapshot) -> Vec<Turn> {
         let nodes = fleet.caches.iter().flat_map(|(cache, snapshot)| {
             snapshot.verdict.nodes.iter().filter(|node| node.up && node.eligible).map(move |node| (cache, node))
         });
@@ -98,13 +110,15 @@ impl Schedule {
             let due = rested && (urgency > Urgency::Quiet || quiet_due);
             due.then_some((urgency, visit.map(|visit| visit.at), cache, node))
         });
-        let (urgency, _, cache, node) = due.min_by_key(|(urgency, last, ..)| (Reverse(*urgency), *last))?;
-        Some(Turn {
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(urgency, last, ..)| (Reverse(*urgency), *last));
+        let turn = |(urgency, _, cache, node): (_, _, &CacheName, &NodeVerdict)| Turn {
             cache: cache.clone(),
             node: node.node.clone(),
             urgency,
             commands_per_second: node.signals.commands_per_second.unwrap_or(0.0),
-        })
+        };
+        due.into_iter().map(turn).collect()
     }
 
     /// Notes that the node had its turn, whatever came of it.
@@ -205,6 +219,22 @@ mod tests {
         let turns = turns(&mut schedule, &fleet, Instant::now(), 62);
         let expected = [("c:1", 0.0), ("b:1", 0.25), ("a:1", 0.5), ("c:1", 60.0), ("b:1", 60.25), ("a:1", 60.5)];
         assert_eq!(turns, expected.map(|(node, at)| (node.to_owned(), at)));
+    }
+
+    #[test]
+    fn rivals_are_the_nodes_of_a_cache_that_are_due_as_urgently() {
+        let (mut schedule, mut fleet) = setting(1.0, &["a:1", "b:1", "c:1", "d:1"]);
+        for node in [1, 2] {
+            change(&mut fleet, node, |node| node.signals.commands_per_second = Some(200.0));
+        }
+        change(&mut fleet, 3, |node| node.affected = true);
+        let (now, nodes) =
+            (Instant::now(), |turns: Vec<Turn>| turns.into_iter().map(|turn| turn.node).collect::<Vec<_>>());
+        let first = schedule.next(now, &fleet).unwrap();
+        assert_eq!(nodes(schedule.rivals(now, &fleet, &first)), ["b:1".into(), "c:1".into()]);
+        schedule.had(&first, now);
+        let second = schedule.next(now, &fleet).unwrap();
+        assert_eq!(nodes(schedule.rivals(now, &fleet, &second)), ["c:1".into()]);
     }
 
     #[test]

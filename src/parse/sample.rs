@@ -179,6 +179,14 @@ impl Sample {
         Some(counted as f64 / limit as f64)
     }
 
+    /// Major and minor number of the version; zeros where there are none.
+    #[must_use]
+    pub fn version_number(&self) -> (u32, u32) {
+        let version = self.version.as_deref().unwrap_or_default();
+        let mut numbers = version.split('.').map_while(|part| part.parse().ok());
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+
     /// When the server started, Unix seconds by the server's own clock, never ours.
     #[must_use]
     pub fn start_time_seconds(&self) -> Option<f64> {
