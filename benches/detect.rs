@@ -30,7 +30,7 @@ const WARM_UP_ROUNDS: usize = 150;
 const BATCH: usize = 50_000;
 
 fn main() -> ExitCode {
-    // First, while nothing that was freed can be used again unseen.
+    // First, while nothing else that was freed can be used again unseen.
     let bytes = history_bytes();
     let mut fine = bytes <= HISTORY_BYTES_MAX;
     println!("history of a day: {bytes:.0} bytes per node (at most {HISTORY_BYTES_MAX})");
@@ -49,15 +49,20 @@ fn main() -> ExitCode {
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Memory per node after a day of polls, when every ring is full.
+/// Memory per node after a day of polls, when every ring is full: of the second of two like caches, for what the
+/// allocator holds ready for any is not a node's.
 fn history_bytes() -> f64 {
     const NODES: usize = 400;
-    let mut fleet = Fleet::new(NODES);
-    black_box(fleet.round());
-    let before = resident_bytes();
-    let mut detector = CacheDetector::new(Settings::default());
-    fleet.run(&mut detector, (86_400.0 / POLL_SECONDS) as usize);
-    (resident_bytes() - before) / NODES as f64
+    let filled = || {
+        let (mut fleet, mut detector) = (Fleet::new(NODES), CacheDetector::new(Settings::default()));
+        let before = resident_bytes();
+        fleet.run(&mut detector, (86_400.0 / POLL_SECONDS) as usize);
+        (detector, resident_bytes() - before)
+    };
+    let first = filled();
+    let (_second, grown) = filled();
+    drop(first);
+    grown / NODES as f64
 }
 
 /// Masters, each with a replica that is read as well; they exist only as counters.
