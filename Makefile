@@ -49,7 +49,7 @@ lint: ## formatting, clippy and rustdoc, warnings denied
 
 bench: ## cost of polling, detection, reading captures, thousands of nodes; PEER=redis_exporter compares (a quarter of an hour)
 	tests/install-tools.sh
-	cargo bench --locked --bench poll_cost
+	cargo bench --locked --profile month --bench poll_cost
 	cargo bench --locked --profile month --bench detect
 	cargo bench --locked --profile month --bench hotkeys
 	cargo bench --locked --profile month --bench scale
