@@ -273,27 +273,31 @@ impl Baseline {
 
     /// A summary with everything but the ratio.
     fn rates(&self) -> Option<Summary> {
-        let mut values = Vec::with_capacity(self.slices.len());
-        let mut median_of = |field: fn(&Slice) -> f32| {
-            values.clear();
-            values.extend(self.slices.iter().map(|slice| f64::from(field(slice))).filter(|value| !value.is_nan()));
-            median(&mut values)
-        };
+        let mut room = Vec::with_capacity(self.slices.len());
         Some(Summary {
             slices: 0,
             hit_ratio: 0.0,
             sigma: 0.0,
             miss_sigma: 0.0,
-            lookups: median_of(|slice| slice.lookups)?,
-            misses: median_of(|slice| slice.misses)?,
-            commands: median_of(|slice| slice.commands)?,
-            expired: median_of(|slice| slice.expired)?,
-            evicted: median_of(|slice| slice.evicted)?,
-            sets: median_of(|slice| slice.sets)?,
-            deletes: median_of(|slice| slice.deletes)?,
-            inserted: median_of(|slice| slice.inserted).unwrap_or(0.0),
-            keys: median_of(|slice| slice.keys).unwrap_or(0.0),
+            lookups: self.median_of(&mut room, |slice| slice.lookups)?,
+            misses: self.median_of(&mut room, |slice| slice.misses)?,
+            commands: self.median_of(&mut room, |slice| slice.commands)?,
+            expired: self.median_of(&mut room, |slice| slice.expired)?,
+            evicted: self.median_of(&mut room, |slice| slice.evicted)?,
+            sets: self.median_of(&mut room, |slice| slice.sets)?,
+            deletes: self.median_of(&mut room, |slice| slice.deletes)?,
+            inserted: self.median_of(&mut room, |slice| slice.inserted).unwrap_or(0.0),
+            keys: self.median_of(&mut room, |slice| slice.keys).unwrap_or(0.0),
         })
+    }
+
+    /// Median of one field of the slices that know it. `room` is reused from field to field; the field is a type of
+    /// its own, not a pointer: a call for every slice would cost more than the rest.
+    fn median_of(&self, room: &mut Vec<f64>, field: impl Fn(&Slice) -> f32) -> Option<f64> {
+        room.clear();
+        let known = self.slices.iter().map(|slice| f64::from(field(slice))).filter(|value| !value.is_nan());
+        known.for_each(|value| room.push(value));
+        median(room)
     }
 }
 

@@ -31,18 +31,16 @@ pub fn median_of_sorted(values: &[f32]) -> Option<f64> {
 /// Median absolute deviation of ascending values from `center`, times 1.4826: the standard deviation where the values
 /// are normally distributed, unmoved by a few outliers. 0 of nothing.
 pub fn robust_sigma(values: &[f32], center: f64) -> f64 {
-    // From the center outwards, always on the nearer side: half of the way tells the middle deviation.
-    let above = values.partition_point(|value| f64::from(*value) < center);
-    let mut below = values[..above].iter().rev().map(|value| center - f64::from(*value)).peekable();
-    let mut above = values[above..].iter().map(|value| f64::from(*value) - center).peekable();
-    let (mut before, mut middle) = (0.0, 0.0);
-    for _ in 0..=values.len() / 2 {
-        let nearer = below.next_if(|down| above.peek().is_none_or(|up| down <= up)).or_else(|| above.next());
-        let Some(deviation) = nearer.or_else(|| below.next()) else { break };
-        (before, middle) = (middle, deviation);
-    }
-    let odd = !values.len().is_multiple_of(2);
-    1.4826 * if odd { middle } else { f64::midpoint(before, middle) }
+    // The values nearest to the center lie side by side: of all runs of that many the one that reaches least far.
+    let reach = |run: &[f32]| (center - f64::from(run[0])).max(f64::from(run[run.len() - 1]) - center);
+    let deviation = |rank: usize| values.windows(rank).map(reach).fold(f64::INFINITY, f64::min);
+    let half = values.len() / 2;
+    let middle = match values.len() {
+        0 => 0.0,
+        even if even.is_multiple_of(2) => f64::midpoint(deviation(half), deviation(half + 1)),
+        _ => deviation(half + 1),
+    };
+    1.4826 * middle
 }
 
 #[cfg(test)]
