@@ -65,6 +65,31 @@ struct Visit {
     count: u32,
 }
 
+/// A node that is due.
+struct Due<'a> {
+    urgency: Urgency,
+    /// When it last had its turn.
+    last: Option<Instant>,
+    cache: &'a CacheName,
+    node: &'a NodeVerdict,
+}
+
+impl Due<'_> {
+    /// In the order of turns.
+    fn place(&self) -> (Reverse<Urgency>, Option<Instant>) {
+        (Reverse(self.urgency), self.last)
+    }
+
+    fn turn(self) -> Turn {
+        Turn {
+            cache: self.cache.clone(),
+            node: self.node.node.clone(),
+            urgency: self.urgency,
+            commands_per_second: self.node.signals.commands_per_second.unwrap_or(0.0),
+        }
+    }
+}
+
 impl Schedule {
     pub(super) fn new(config: &Config) -> Self {
         Self { visits: HashMap::new(), last_quiet: None, time_scale: config.timing.time_scale }
@@ -87,38 +112,29 @@ impl Schedule {
 
     /// The most urgent node that is due; of equals the one that has waited longest.
     pub(super) fn next(&self, now: Instant, fleet: &FleetSnapshot) -> Option<Turn> {
-        self.due(now, fleet).into_iter().next()
+        self.due(now, fleet).min_by_key(Due::place).map(Due::turn)
     }
 
     /// Nodes of the same cache that are due as urgently as the one whose turn it is, itself the first.
     pub(super) fn rivals(&self, now: Instant, fleet: &FleetSnapshot, first: &Turn) -> Vec<Turn> {
-        let mut due = self.due(now, fleet);
-        due.retain(|turn| turn.cache == first.cache && turn.urgency == first.urgency);
-        due
+        let rivals = self.due(now, fleet).filter(|due| *due.cache == first.cache && due.urgency == first.urgency);
+        let mut rivals: Vec<_> = rivals.collect();
+        rivals.sort_by_key(Due::place);
+        rivals.into_iter().map(Due::turn).collect()
     }
 
-    /// All nodes that are due, in the order of their turns.
-    fn due(&self, now: Instant, fleet: &FleetSnapshot) -> Vec<Turn> {
+    fn due<'a>(&'a self, now: Instant, fleet: &'a FleetSnapshot) -> impl Iterator<Item = Due<'a>> {
         let nodes = fleet.caches.iter().flat_map(|(cache, snapshot)| {
             snapshot.verdict.nodes.iter().filter(|node| node.up && node.eligible).map(move |node| (cache, node))
         });
         let quiet_gap = self.scaled(SPREAD).min(self.scaled(QUIET_PAUSE) / nodes.clone().count().max(1) as u32);
         let quiet_due = self.last_quiet.is_none_or(|at| now - at >= quiet_gap);
-        let due = nodes.filter_map(|(cache, node)| {
+        nodes.filter_map(move |(cache, node)| {
             let (urgency, visit) = (urgency(node), self.visit(cache, &node.node));
             let rested = visit.is_none_or(|visit| now - visit.at >= self.pause(urgency, visit.count));
             let due = rested && (urgency > Urgency::Quiet || quiet_due);
-            due.then_some((urgency, visit.map(|visit| visit.at), cache, node))
-        });
-        let mut due: Vec<_> = due.collect();
-        due.sort_by_key(|(urgency, last, ..)| (Reverse(*urgency), *last));
-        let turn = |(urgency, _, cache, node): (_, _, &CacheName, &NodeVerdict)| Turn {
-            cache: cache.clone(),
-            node: node.node.clone(),
-            urgency,
-            commands_per_second: node.signals.commands_per_second.unwrap_or(0.0),
-        };
-        due.into_iter().map(turn).collect()
+            due.then_some(Due { urgency, last: visit.map(|visit| visit.at), cache, node })
+        })
     }
 
     /// Notes that the node had its turn, whatever came of it.

@@ -156,7 +156,8 @@ mod tests {
         }
     }
 
-    /// As they were recorded of Redis 8.0.6, of Valkey 9.1.2 and of a user without the right.
+    /// As Redis and Valkey word it: an older server, one without a cluster, one that measures no CPU, a user without the
+    /// right.
     #[tokio::test]
     async fn a_server_that_does_not_measure_slots_refuses() {
         for refusal in [
