@@ -10,6 +10,10 @@ use super::Reply;
 
 /// Masters of one Sentinel that are asked about; each takes three commands.
 const MASTERS_MAX: usize = 100;
+/// Settings that are asked for: those that published dashboards show, none of them a secret. One by one: several at
+/// once are understood since Redis 7.0 only.
+const SETTINGS: [&str; 6] =
+    ["appendfsync", "client-output-buffer-limit", "io-threads", "save", "slowlog-log-slower-than", "slowlog-max-len"];
 /// Characters kept of what a Sentinel says; its sentences have half as many.
 const MESSAGE_MAX: usize = 256;
 
@@ -55,12 +59,8 @@ impl Extras {
             questions.extend([Question::SlowLogLength, Question::SlowLogLatest, Question::LatencyLatest]);
         }
         if self.latencies {
-            questions.extend([
-                Question::LatencyStats,
-                Question::LatencyHistogram,
-                Question::Setting("io-threads"),
-                Question::Setting("client-output-buffer-limit"),
-            ]);
+            questions.extend([Question::LatencyStats, Question::LatencyHistogram]);
+            questions.extend(SETTINGS.map(Question::Setting));
         }
         if let Some(masters) = &self.masters {
             questions.push(Question::Masters);

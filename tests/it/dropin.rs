@@ -169,6 +169,11 @@ impl Servers {
                 client.call(command).await.unwrap();
             }
         }
+        // More than one database, and a login that is refused.
+        let mut client = master.client().await;
+        for command in [&["SELECT", "3"][..], &["SET", "k", "v"], &["AUTH", "nobody", "x"]] {
+            client.call(command).await.unwrap();
+        }
         let sentinel = Sentinel::start(free_port(), master.port, 1, None).await;
         Self { master, replica, cluster, append_only, sentinel }
     }

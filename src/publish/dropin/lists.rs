@@ -17,6 +17,8 @@ const MAX_ERRORS: usize = 128;
 const MAX_REPLICAS: usize = 64;
 /// Latency events shown; Redis knows about 20.
 const MAX_EVENTS: usize = 64;
+/// Settings shown: as many as are asked for.
+const MAX_SETTINGS: usize = 6;
 /// Masters shown of one Sentinel.
 const MAX_MASTERS: usize = 100;
 
@@ -183,6 +185,32 @@ pub(super) const LISTS: &[DropInRow] = &[
         1,
         "1 while a replica copies its master's data (master_sync_in_progress); absent on masters.",
         |server, out| of_master(server, "master_sync_in_progress", out),
+    ),
+    row(
+        Kind::Gauge,
+        "redis_config_value",
+        &["key"],
+        MAX_SETTINGS,
+        "Settings that are numbers: io-threads, slowlog-log-slower-than, slowlog-max-len (CONFIG GET).",
+        |server, out| {
+            for (key, value) in settings(server) {
+                if let Ok(value) = value.parse() {
+                    out.labelled(&[key], value);
+                }
+            }
+        },
+    ),
+    row(
+        Kind::Gauge,
+        "redis_config_key_value",
+        &["key", "value"],
+        MAX_SETTINGS,
+        "Always 1; those settings and appendfsync, client-output-buffer-limit, save as text (CONFIG GET).",
+        |server, out| {
+            for (key, value) in settings(server) {
+                out.labelled(&[key, value], 1.0);
+            }
+        },
     ),
     row(
         Kind::Gauge,
@@ -392,6 +420,11 @@ fn spikes(server: &ServerView<'_>, part: &str, per: f64, out: &mut Sink<'_>) {
             out.labelled(&[event], value as f64 / per);
         }
     }
+}
+
+/// Settings that were asked for, as (name, value).
+fn settings<'a>(server: &ServerView<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    server.info.with_prefix("+config_").take(MAX_SETTINGS)
 }
 
 /// `normal 0 0 0 slave 268435456 67108864 60 …` as (class, hard bytes, soft bytes, seconds).

@@ -10,9 +10,9 @@ use crate::harness::metrics::Metrics;
 
 /// Whose, and what they select, group by or put into a legend: `metric`, or `metric label label …`, as their files
 /// read in 2026. Labels that the scrape job gives (`instance`, `job`, those of Kubernetes and of Percona's agents) are
-/// not ours to show; families that redis_exporter 1.86 does not have, or only with a flag that reads keys or all
-/// settings (`redis_slave_resync_total`, `redis_key_size`, `redis_config_value`), are not here.
-const PUBLISHED: [(&str, &[&str]); 8] = [
+/// not ours to show; families that redis_exporter 1.86 does not have, or only with a flag that reads keys
+/// (`redis_slave_resync_total`, `redis_key_size`), are not here.
+const PUBLISHED: [(&str, &[&str]); 12] = [
     (
         "oliver006/redis_exporter contrib/grafana_prometheus_redis_dashboard.json, which is Grafana 763",
         &[
@@ -103,6 +103,80 @@ const PUBLISHED: [(&str, &[&str]); 8] = [
             "redis_slowlog_length",
             "redis_total_reads_processed",
             "redis_total_writes_processed",
+        ],
+    ),
+    (
+        "percona/grafana-dashboards dashboards/Valkey: Clients, Cluster, ClusterDetails, Load, Memory, Network, Overview",
+        &[
+            "redis_blocked_clients",
+            "redis_client_recent_max_input_buffer_bytes",
+            "redis_client_recent_max_output_buffer_bytes",
+            "redis_cluster_connections",
+            "redis_cluster_known_nodes",
+            "redis_cluster_messages_received_total",
+            "redis_cluster_messages_sent_total",
+            "redis_cluster_slots_fail",
+            "redis_cluster_slots_ok",
+            "redis_cluster_slots_pfail",
+            "redis_cluster_state",
+            "redis_commands_total cmd",
+            "redis_config_io_threads",
+            "redis_config_maxclients",
+            "redis_connected_slave_offset_bytes slave_ip slave_port",
+            "redis_connected_slaves",
+            "redis_db_keys_expiring db",
+            "redis_evicted_clients_total",
+            "redis_instance_info role maxmemory_policy",
+            "redis_io_threaded_reads_processed",
+            "redis_io_threaded_writes_processed",
+            "redis_io_threads_active",
+            "redis_latency_percentiles_usec cmd",
+            "redis_master_repl_offset",
+        ],
+    ),
+    (
+        "percona/grafana-dashboards dashboards/Valkey: PersistenceDetails, Slowlog",
+        &[
+            "redis_aof_base_size_bytes",
+            "redis_aof_current_size_bytes",
+            "redis_aof_delayed_fsync",
+            "redis_aof_enabled",
+            "redis_aof_last_cow_size_bytes",
+            "redis_aof_last_write_status",
+            "redis_async_loading",
+            "redis_config_key_value key value",
+            "redis_config_value key",
+            "redis_loading_dump_file",
+            "redis_rdb_changes_since_last_save",
+            "redis_rdb_last_bgsave_status",
+            "redis_rdb_last_cow_size_bytes",
+            "redis_rdb_last_save_timestamp_seconds",
+            "redis_rdb_saves_total",
+        ],
+    ),
+    (
+        "valkey-io/valkey-operator config/prometheus/alerts.yaml, docs/dashboards/valkey-operator.json",
+        &[
+            "redis_cluster_slots_fail",
+            "redis_connected_slaves",
+            "redis_mem_fragmentation_ratio",
+            "redis_memory_max_bytes",
+            "redis_rdb_last_save_timestamp_seconds",
+            "redis_rejected_connections_total",
+        ],
+    ),
+    (
+        "a mixin's recording rules and alerts of clusters, a Sentinel's overview, both for Kubernetes",
+        &[
+            "redis_aof_last_bgrewrite_status",
+            "redis_cluster_size",
+            "redis_cluster_slots_assigned",
+            "redis_commands_latencies_usec",
+            "redis_connected_slave_offset_bytes",
+            "redis_master_link_up master_host master_port",
+            "redis_master_sync_in_progress",
+            "redis_sentinel_master_status master_name master_address master_status",
+            "redis_slave_info master_host",
         ],
     ),
     (
