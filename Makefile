@@ -40,7 +40,7 @@ test-newer: ## the same by other versions: PROMTOOL=path AMTOOL=path; AMLINT=pat
 
 compare: ## every series of /scrape beside redis_exporter's, on real servers: PEER=path of it; SERVER=path of another redis-server
 	tests/install-tools.sh
-	PEER=$(PEER) $(if $(SERVER),REDIS_SERVER=$(SERVER)) cargo test --locked --test it -- --ignored --exact --nocapture dropin::peer::side_by_side
+	PEER=$(PEER) $(if $(SERVER),REDIS_SERVER=$(SERVER)) cargo test --locked --test it -- --ignored --nocapture --test-threads 1 dropin::
 
 lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo fmt --check

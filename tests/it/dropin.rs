@@ -5,6 +5,7 @@
 
 mod community;
 mod peer;
+mod queries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -118,6 +118,9 @@ fn reason(role: &str, family: &str, difference: &Difference) -> Option<&'static 
         (FamilyMore, "redis_memory_fragmentation_ratio") => "for older dashboards",
         (FamilyMore, "redis_config_maxclients") if sentinel => "read from INFO",
         (SeriesMissing(_), "redis_config_value" | "redis_config_key_value") => "settings that nobody shows",
+        (FamilyMissing, "redis_sentinel_config_value" | "redis_sentinel_config_key_value") => {
+            "settings that nobody shows"
+        }
         (Near(..), "redis_start_time_seconds") => "by the exporter's clock there",
         (FamilyMissing, "redis_db_keys_cached") => "by its place, not its name",
         (SeriesMissing(_) | SeriesMore(_), "redis_instance_info") => "redis_mode of Valkey",
@@ -180,15 +183,17 @@ fn differences(before: &Metrics, here: &Metrics, after: &Metrics) -> BTreeSet<(S
 }
 
 /// redis_exporter; killed when dropped.
-struct Peer {
-    port: u16,
+pub(super) struct Peer {
+    pub(super) port: u16,
     process: Child,
 }
 
 impl Peer {
-    async fn start(program: &str) -> Self {
+    /// The program that `PEER` names.
+    pub(super) async fn from_environment() -> Self {
+        let program = std::env::var("PEER").expect("PEER=path of redis_exporter");
         let port = free_port();
-        let process = Command::new(program)
+        let process = Command::new(&program)
             .args(FLAGS)
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .stdin(Stdio::null())
@@ -220,8 +225,7 @@ impl Drop for Peer {
 #[tokio::test]
 #[ignore = "needs redis_exporter: make compare PEER=path"]
 async fn side_by_side() {
-    let program = std::env::var("PEER").expect("PEER=path of redis_exporter");
-    let (servers, peer) = (Servers::start().await, Peer::start(&program).await);
+    let (servers, peer) = (Servers::start().await, Peer::from_environment().await);
     let exporter = Exporter::serve(&servers.config(), &[]).await;
     let here = async |node: &str| Metrics::parse(exporter.get(&format!("/scrape?target={node}")).await.1);
     let nodes = servers.nodes();
