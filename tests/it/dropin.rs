@@ -170,6 +170,7 @@ impl Servers {
                 client.call(command).await.unwrap();
             }
         }
+        append_only.run(&["BGREWRITEAOF"]).await;
         // More than one database, and a login that is refused.
         let mut client = master.client().await;
         for command in [&["SELECT", "3"][..], &["SET", "k", "v"], &["AUTH", "nobody", "x"]] {

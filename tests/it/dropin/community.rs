@@ -12,7 +12,7 @@ use crate::harness::metrics::Metrics;
 /// read in 2026. Labels that the scrape job gives (`instance`, `job`, those of Kubernetes and of Percona's agents) are
 /// not ours to show; families that redis_exporter 1.86 does not have, or only with a flag that reads keys
 /// (`redis_slave_resync_total`, `redis_key_size`), are not here.
-const PUBLISHED: [(&str, &[&str]); 12] = [
+const PUBLISHED: [(&str, &[&str]); 13] = [
     (
         "oliver006/redis_exporter contrib/grafana_prometheus_redis_dashboard.json, which is Grafana 763",
         &[
@@ -177,6 +177,30 @@ const PUBLISHED: [(&str, &[&str]); 12] = [
             "redis_master_sync_in_progress",
             "redis_sentinel_master_status master_name master_address master_status",
             "redis_slave_info master_host",
+        ],
+    ),
+    (
+        "alauda/redis-operator: what its ServiceMonitor keeps",
+        &[
+            "redis_aof_last_bgrewrite_status",
+            "redis_aof_last_cow_size_bytes",
+            "redis_aof_last_rewrite_duration_sec",
+            "redis_aof_rewrite_in_progress",
+            "redis_config_maxmemory",
+            "redis_cpu_sys_children_seconds_total",
+            "redis_cpu_user_children_seconds_total",
+            "redis_defrag_key_hits",
+            "redis_defrag_key_misses",
+            "redis_defrag_misses",
+            "redis_latest_fork_seconds",
+            "redis_lazyfree_pending_objects",
+            "redis_mem_fragmentation_bytes",
+            "redis_memory_used_peak_bytes",
+            "redis_pubsub_channels",
+            "redis_pubsub_patterns",
+            "redis_rdb_bgsave_in_progress",
+            "redis_rdb_last_bgsave_duration_sec",
+            "redis_rdb_last_cow_size_bytes",
         ],
     ),
     (
