@@ -159,7 +159,9 @@ impl Servers {
         let master = Redis::start(&["--maxmemory", "50mb"]).await;
         let replica = Redis::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
         let cluster = Redis::start(&["--cluster-enabled", "yes"]).await;
-        let append_only = Redis::start(&["--appendonly", "yes", "--slowlog-log-slower-than", "0"]).await;
+        let append_only =
+            Redis::start(&["--appendonly", "yes", "--slowlog-log-slower-than", "0", "--enable-debug-command", "yes"])
+                .await;
         cluster.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
         append_only.run(&["CONFIG", "SET", "latency-monitor-threshold", "1"]).await;
         append_only.run(&["EVAL", "local t for i = 1, 4e6 do t = i end", "0"]).await;
@@ -171,6 +173,10 @@ impl Servers {
             }
         }
         append_only.run(&["BGREWRITEAOF"]).await;
+        // Latencies of every size that slow commands have.
+        for seconds in ["0.005", "0.012", "0.025", "0.05"] {
+            append_only.run(&["DEBUG", "SLEEP", seconds]).await;
+        }
         // More than one database, and a login that is refused.
         let mut client = master.client().await;
         for command in [&["SELECT", "3"][..], &["SET", "k", "v"], &["AUTH", "nobody", "x"]] {

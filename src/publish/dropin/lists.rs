@@ -40,8 +40,8 @@ const LATENCY_BOUNDS_USEC: [f64; 21] = [
     2113.0,
     4227.0,
     8454.0,
-    16_909.0,
-    33_818.0,
+    16_908.0,
+    33_816.0,
     67_633.0,
     135_266.0,
     270_532.0,
@@ -391,7 +391,7 @@ fn latencies(server: &ServerView<'_>, out: &mut Sink<'_>) {
             .filter_map(|(bound, below)| Some((bound.parse::<f64>().ok()?, below.parse::<u64>().ok()?)));
         let (mut next, mut below) = (sent.next(), 0);
         let points = LATENCY_BOUNDS_USEC.map(|bound| {
-            // Half way to the next, as each is twice the one before: servers round the larger ones differently.
+            // Half way to the next, as each is twice the one before: some servers round differently.
             while let Some((_, more)) = next.filter(|(at, _)| *at < bound * 1.5) {
                 below = more;
                 next = sent.next();
@@ -483,6 +483,18 @@ mod tests {
     use super::*;
     use crate::parse::Info;
     use crate::publish::table::Value;
+
+    #[test]
+    fn the_bounds_are_those_that_servers_send() {
+        // Powers of two from 1,024 ns on, of a histogram that keeps two significant digits: the last value that it
+        // does not tell from the power, in whole microseconds.
+        for (power, bound) in (10..30).zip(LATENCY_BOUNDS_USEC) {
+            let nanoseconds = (1_u64 << power) + (1 << (power - 7)) - 1;
+            assert_eq!(bound, (nanoseconds / 1000) as f64);
+        }
+        // Beyond what it tells apart, the power itself.
+        assert_eq!(LATENCY_BOUNDS_USEC[20], ((1_u64 << 30) / 1000) as f64);
+    }
 
     #[test]
     fn each_bucket_counts_what_is_not_above_its_own_bound() {
