@@ -66,7 +66,9 @@ pub(super) async fn run(
         poller.directory(),
     )));
     events::serving(listener.local_addr().unwrap_or(address));
-    let mut server = std::pin::pin!(serve::serve(listener, serve::router(serve_state), stop.clone().cancelled_owned()));
+    // A task, so that connections are accepted where they are served: this future runs on a thread of its own.
+    let server = tokio::spawn(serve::serve(listener, serve::router(serve_state), stop.clone().cancelled_owned()));
+    let mut server = std::pin::pin!(async { server.await? });
     let reload = |poller: &mut FleetPoller| match reconfigure() {
         Ok(next) => {
             if next.listen != address {

@@ -152,7 +152,8 @@ fn each<T>(family: &Family, all: &[Scoped<T>], out: &mut Vec<u8>, read: impl Fn(
 #[must_use]
 pub fn node_text(node: &NodeSnapshot) -> Vec<u8> {
     let server = node.server(ALL_DATABASES);
-    let mut out = Vec::with_capacity(64 << 10);
+    // Heads are the same for all; the rest is a few times as long as what the server said.
+    let mut out = Vec::with_capacity((48 << 10) + 4 * node.info.as_ref().map_or(0, |info| info.len()));
     for row in dropin::rows() {
         Series::of(&row.family, &mut out).within("", |sink| row.read(&server, sink));
     }
