@@ -10,6 +10,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache_storm_exporter::config::{Credentials, Endpoint};
@@ -54,7 +56,7 @@ fn plain(connection: &mut Connection) {
 /// Polls as the exporter does: its own line to the node, question, answer, parsing.
 struct Poller {
     runtime: Runtime,
-    tls: TlsStore,
+    tls: Arc<TlsStore>,
     link: NodeLink,
 }
 
@@ -69,12 +71,12 @@ impl Poller {
             tls: None,
             allow: None,
         };
-        Self { runtime, tls: TlsStore::default(), link: NodeLink::new(endpoint) }
+        Self { runtime, tls: Arc::default(), link: NodeLink::new(endpoint) }
     }
 
     fn poll(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(5);
-        match self.runtime.block_on(self.link.poll(Depth::Core, &self.tls, deadline)) {
+        match self.runtime.block_on(self.link.poll(Depth::Core, &self.tls, deadline, pending())) {
             Outcome::Answered(answer) => drop(black_box(answer)),
             other => panic!("a poll failed: {other:?}"),
         }

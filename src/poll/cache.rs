@@ -54,7 +54,7 @@ impl Plan {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) publisher: Arc<Publisher>,
-    pub(super) tls: TlsStore,
+    pub(super) tls: Arc<TlsStore>,
     pub(super) clock: Clock,
     pub(super) isolation: Isolation,
     pub(super) memory: Arc<Memory>,

@@ -24,7 +24,6 @@ use crate::hotkeys::HotKeySlots;
 use crate::model::CacheName;
 use crate::publish::Publisher;
 use crate::state::FleetState;
-use crate::wire::TlsStore;
 
 /// How long the tasks have to end.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
@@ -81,7 +80,7 @@ impl FleetPoller {
         let clock =
             saved.as_ref().map_or_else(Clock::set_now, |saved| Clock::set_to(saved.detector_now(wall_unix_seconds())));
         let memory = Arc::new(Memory::new(clock));
-        let (tls, isolation) = (TlsStore::default(), Isolation::default());
+        let (tls, isolation) = (Arc::default(), Isolation::default());
         let shared =
             Shared { publisher, tls, clock, isolation, memory, hot_keys: Arc::default(), directory: Arc::default() };
         let mut fleet = Self {

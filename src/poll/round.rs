@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use tokio::time::{Instant, sleep_until};
+use futures_util::FutureExt as _;
+use futures_util::future::{join, join_all};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::clock::wall_unix_seconds;
 use super::connection::{Answer, NodeLink, Outcome};
@@ -27,6 +29,10 @@ use crate::wire::TlsStore;
 /// Nodes asked at the same moment. More would make their answers queue up in front of us and count
 /// our own slowness as theirs.
 const BURST_NODES_MAX: usize = 64;
+
+/// A node that was down is waited for until all others are done, and this part of the timeout longer. The others' data
+/// are not to grow old while it hangs, and who is well again answers about as fast as they do.
+const PATIENCE: u32 = 10;
 
 /// The nodes of one cache, sorted by name.
 #[derive(Debug)]
@@ -95,23 +101,33 @@ impl Nodes {
         &mut self,
         cache: &CacheName,
         depth: Depth,
-        tls: &TlsStore,
+        tls: &Arc<TlsStore>,
         timeout: Duration,
     ) -> Collected {
         let start = Instant::now();
         let deadline = start + timeout;
         let bursts = self.nodes.len().div_ceil(BURST_NODES_MAX).max(1) as u32;
+        let others_done = CancellationToken::new();
         let polls = self.nodes.iter_mut().enumerate().map(|(index, node)| {
             let burst = (index / BURST_NODES_MAX) as u32;
             let at = start + timeout / 2 * burst / bursts;
-            async move {
+            let patience = others_done.cancelled().then(|()| sleep(timeout / PATIENCE));
+            let down = node.link.is_down();
+            let poll = async move {
                 if burst > 0 {
                     sleep_until(at).await;
                 }
-                node.poll(cache, depth, tls, deadline).await
-            }
+                node.poll(cache, depth, tls, deadline, patience).await
+            };
+            (down, poll)
         });
-        let (observations, took): (_, Vec<Option<Duration>>) = join_all(polls).await.into_iter().unzip();
+        let (down, others): (Vec<_>, Vec<_>) = polls.partition(|(down, _)| *down);
+        let [down, others] = [down, others].map(|polls| join_all(polls.into_iter().map(|(_, poll)| poll)));
+        let others = others.inspect(|_| others_done.cancel());
+        let (mut polled, of_down) = join(others, down).await;
+        polled.extend(of_down);
+        polled.sort_by(|((a, _), _), ((b, _), _)| a.cmp(b));
+        let (observations, took): (_, Vec<Option<Duration>>) = polled.into_iter().unzip();
         let cut_off = isolation::cut_off(self.nodes.iter().map(|node| node.snapshot.down));
         Collected { observations, took: took.into_iter().flatten().collect(), cut_off }
     }
@@ -186,11 +202,12 @@ impl Node {
         &mut self,
         cache: &CacheName,
         depth: Depth,
-        tls: &TlsStore,
+        tls: &Arc<TlsStore>,
         deadline: Instant,
+        patience: impl Future<Output = ()>,
     ) -> ((NodeName, Observation), Option<Duration>) {
         let depth = if self.snapshot.interest.lasts() { Depth::Full } else { depth };
-        let outcome = self.link.poll(depth, tls, deadline).await;
+        let outcome = self.link.poll(depth, tls, deadline, patience).await;
         let (observation, took) = match outcome {
             Outcome::Answered(Answer { sample, text, core, took }) => {
                 if self.snapshot.down.take().is_some() {
@@ -240,7 +257,7 @@ mod tests {
     }
 
     async fn collect(nodes: &mut Nodes) -> Collected {
-        nodes.collect(&"cache".into(), Depth::Core, &TlsStore::default(), Duration::from_secs(2)).await
+        nodes.collect(&"cache".into(), Depth::Core, &Arc::default(), Duration::from_secs(2)).await
     }
 
     #[tokio::test]
@@ -262,6 +279,32 @@ mod tests {
         assert_eq!(of(&gone), Observation::Down(FailureReason::Refused));
         assert_eq!(collected.took.len(), 1);
         assert!(!collected.cut_off);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_down_holds_up_no_round_while_it_hangs() {
+        let well = ScriptedServer::start(Script::default()).await;
+        let hung = ScriptedServer::start(Script { hang: true, ..Script::default() }).await;
+        let mut nodes = Nodes::new(&set(vec![hung.endpoint(), well.endpoint()]));
+        let timeouts = |nodes: &Nodes| {
+            let failures = nodes.snapshots().into_iter().map(|node| node.failures[FailureReason::Timeout as usize]);
+            failures.sum::<u64>()
+        };
+        let mut shortest = Duration::MAX;
+        while timeouts(&nodes) < 2 {
+            let begun = Instant::now();
+            let collected = collect(&mut nodes).await;
+            assert_eq!(collected.took.len(), 1, "the other answers in every round");
+            shortest = shortest.min(begun.elapsed());
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(shortest < Duration::from_millis(1500), "{shortest:?} of a timeout of 2 s");
+        hung.follow(Script::default());
+        let begun = Instant::now();
+        while collect(&mut nodes).await.took.len() < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it is seen to be well again");
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     #[tokio::test]
@@ -351,8 +394,7 @@ mod tests {
         });
         let mut nodes = Nodes::new(&set(endpoints.collect()));
         let begun = Instant::now();
-        let collected =
-            nodes.collect(&"cache".into(), Depth::Core, &TlsStore::default(), Duration::from_millis(1500)).await;
+        let collected = nodes.collect(&"cache".into(), Depth::Core, &Arc::default(), Duration::from_millis(1500)).await;
         assert_eq!(collected.took.len(), 150);
         // Three bursts in the first 0.75 s: the last leaves at 0.5 s.
         assert!(begun.elapsed() >= Duration::from_millis(500));

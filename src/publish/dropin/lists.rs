@@ -385,9 +385,8 @@ fn latencies(server: &ServerView<'_>, out: &mut Sink<'_>) {
     for (command, value) in server.info.with_prefix("+histogram_").take(MAX_COMMANDS) {
         let parts = Parts(value);
         let (Some(count), Some(sum)) = (parts.counter("calls"), parts.counter("usec")) else { continue };
-        let mut sent = parts
-            .iter()
-            .filter_map(|(bound, below)| Some((bound.parse::<f64>().ok()?, below.parse::<u64>().ok()?)));
+        let mut sent =
+            parts.iter().filter_map(|(bound, below)| Some((bound.parse::<f64>().ok()?, below.parse::<u64>().ok()?)));
         let (mut next, mut below) = (sent.next(), 0);
         let points = LATENCY_BOUNDS_USEC.map(|bound| {
             // Half way to the next, as each is twice the one before: some servers round differently.
