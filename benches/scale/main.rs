@@ -180,7 +180,7 @@ fn scrapes(runtime: &Runtime, table: &mut Table) {
 }
 
 /// The value below which that share of them lies.
-fn quantile(values: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * share).round() as usize]

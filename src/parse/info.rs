@@ -15,11 +15,11 @@ struct Field<'a> {
     value: &'a str,
 }
 
-/// A name that is ordered as its text is, by its first eight bytes as a number first: comparing names is most of what
+/// A name that is ordered as its text is, by its first sixteen bytes as a number first: comparing names is most of what
 /// a reply costs to read, and most names differ within them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Name<'a> {
-    head: u64,
+    head: u128,
     text: &'a str,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Name<'a> {
             Some(head) => *head,
             None => std::array::from_fn(|index| text.as_bytes().get(index).copied().unwrap_or(0)),
         };
-        Self { head: u64::from_be_bytes(head), text }
+        Self { head: u128::from_be_bytes(head), text }
     }
 }
 
