@@ -235,22 +235,26 @@ fn shared(text: &FleetText<'_>) -> io::Result<Vec<Part>> {
     Ok(parts.into_iter().map(|(_, part)| part).collect())
 }
 
-/// The drop-in metrics of one node.
+/// The drop-in metrics of one node. Compressed, they are made once per poll however many ask: each replica of a
+/// Prometheus does.
 ///
 /// # Errors
 /// Should compression fail: a fault of the program.
 pub fn node_body(node: &NodeSnapshot, compressed: bool) -> Result<Bytes, EncodeError> {
-    let plain = text::node_text(node);
     if !compressed {
-        return Ok(plain.into());
+        return Ok(text::node_text(node).into());
     }
+    if let Some(made) = node.compressed.get() {
+        return Ok(made.clone());
+    }
+    let plain = text::node_text(node);
     let mut crc = Crc::new();
     crc.update(&plain);
     let mut gzip = Vec::with_capacity(plain.len() / 4 + 64);
     gzip.extend_from_slice(&GZIP_HEAD);
     deflate(&plain, FlushCompress::Finish, &mut gzip)?;
     gzip.extend_from_slice(&gzip_end(&crc));
-    Ok(gzip.into())
+    Ok(node.compressed.get_or_init(|| gzip.into()).clone())
 }
 
 /// What follows the last block: checksum and length of the text.
@@ -362,6 +366,18 @@ mod tests {
         encoder.redis.store(Arc::new(RedisMetrics::Off));
         let [plain, _] = encoder.encoded().await.unwrap();
         assert!(!String::from_utf8(plain.concat()).unwrap().contains("redis_up"), "a reload is seen at once");
+    }
+
+    #[test]
+    fn what_a_node_tells_is_compressed_once() {
+        let (publisher, _) = encoder();
+        let fleet = publisher.fleet();
+        let node = fleet.node("10.0.0.2:6379").unwrap();
+        let (first, second) = (node_body(node, true).unwrap(), node_body(node, true).unwrap());
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(&*first).read_to_end(&mut text).unwrap();
+        assert_eq!(text, node_body(node, false).unwrap());
     }
 
     #[tokio::test]

@@ -187,6 +187,7 @@ impl Node {
             answers: Answers::default(),
             core: Readings::default(),
             interest: Interest::default(),
+            compressed: Arc::default(),
         };
         Self { link: NodeLink::new(endpoint.clone()), snapshot, sentinel: false }
     }
@@ -207,6 +208,7 @@ impl Node {
         patience: impl Future<Output = ()>,
     ) -> ((NodeName, Observation), Option<Duration>) {
         let depth = if self.snapshot.interest.lasts() { Depth::Full } else { depth };
+        self.snapshot.compressed = Arc::default();
         let outcome = self.link.poll(depth, tls, deadline, patience).await;
         let (observation, took) = match outcome {
             Outcome::Answered(Answer { sample, text, core, took }) => {
@@ -305,6 +307,19 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(30), "it is seen to be well again");
             sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_made_of_an_answer_goes_with_it() {
+        let server = ScriptedServer::start(Script::default()).await;
+        let mut nodes = Nodes::new(&set(vec![server.endpoint()]));
+        collect(&mut nodes).await;
+        let before = nodes.snapshots().remove(0);
+        before.compressed.get_or_init(|| "made".into());
+        assert!(nodes.snapshots()[0].compressed.get().is_some());
+        collect(&mut nodes).await;
+        assert!(nodes.snapshots()[0].compressed.get().is_none());
+        assert!(before.compressed.get().is_some(), "whoever still reads the old one has it");
     }
 
     #[tokio::test]

@@ -225,6 +225,7 @@ fn down() -> (NodeSnapshot, NodeVerdict) {
         answers: Answers::default(),
         core: Readings::of(&ServerView::default()),
         interest: Interest::default(),
+        compressed: Arc::default(),
     };
     (snapshot, verdict)
 }
@@ -252,6 +253,7 @@ fn up(node: &str, info: &str) -> (NodeSnapshot, NodeVerdict) {
         answers: server.answers,
         core: Readings::of(&server),
         interest: Interest::default(),
+        compressed: Arc::default(),
     };
     (snapshot, verdict)
 }

@@ -1,10 +1,11 @@
 //! The state of the fleet as of the last closed rounds.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::dropin::{Readings, ServerView};
@@ -41,6 +42,8 @@ pub struct NodeSnapshot {
     pub core: Readings,
     /// Whether somebody reads all that the node can tell.
     pub interest: Interest,
+    /// All that the node can tell, compressed: made when first asked for, and gone with the next poll.
+    pub compressed: Arc<OnceLock<Bytes>>,
 }
 
 impl NodeSnapshot {
