@@ -219,9 +219,7 @@ impl<'a> Series<'a> {
 
     fn head(&mut self) {
         let Family { name, help, kind, .. } = self.family;
-        self.push(&["# HELP ", name, " "]);
-        push_escaped(self.out, help, false);
-        self.push(&["\n# TYPE ", name, " ", kind.as_str(), "\n"]);
+        self.push(&["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind.as_str(), "\n"]);
     }
 
     fn push(&mut self, parts: &[&str]) {
@@ -280,19 +278,18 @@ impl<'a> Series<'a> {
 fn push_pair(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");
-    push_escaped(out, value, true);
+    push_escaped(out, value);
     out.push(b'"');
 }
 
-fn push_escaped(out: &mut Vec<u8>, text: &str, quoted: bool) {
+fn push_escaped(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     while let Some(at) = memchr3(b'\\', b'\n', b'"', rest) {
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(match rest[at] {
             b'\\' => b"\\\\",
             b'\n' => b"\\n",
-            _ if quoted => b"\\\"",
-            _ => b"\"",
+            _ => b"\\\"",
         });
         rest = &rest[at + 1..];
     }
