@@ -19,6 +19,10 @@ const SETTLES: Duration = Duration::from_secs(40);
 /// Flags of redis_exporter that published dashboards ask for and that read no keys.
 const FLAGS: [&str; 2] = ["--include-system-metrics", "--include-config-metrics"];
 
+/// Settings that are shown here, too.
+const SETTINGS: [&str; 6] =
+    ["appendfsync", "client-output-buffer-limit", "io-threads", "save", "slowlog-log-slower-than", "slowlog-max-len"];
+
 /// How often the two are compared at most: what differs each time does so for a reason that is not the moment. On a
 /// machine without time to spare a latency event, a reconnected link or a Sentinel that mistrusts its clock may come and
 /// go between any two scrapes.
@@ -117,7 +121,11 @@ fn reason(role: &str, family: &str, difference: &Difference) -> Option<&'static 
         (FamilyMissing, "redis_db_keys" | "redis_db_keys_expiring") if sentinel => "a Sentinel holds no keys",
         (FamilyMore, "redis_memory_fragmentation_ratio") => "for older dashboards",
         (FamilyMore, "redis_config_maxclients") if sentinel => "read from INFO",
-        (SeriesMissing(_), "redis_config_value" | "redis_config_key_value") => "settings that nobody shows",
+        (SeriesMissing(labels), "redis_config_value" | "redis_config_key_value")
+            if !SETTINGS.iter().any(|key| labels.split(' ').any(|label| label.strip_prefix("key=") == Some(key))) =>
+        {
+            "settings that nobody shows"
+        }
         (FamilyMissing, "redis_sentinel_config_value" | "redis_sentinel_config_key_value") => {
             "settings that nobody shows"
         }
