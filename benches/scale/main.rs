@@ -30,7 +30,7 @@ use process::Program;
 const NODES_PER_CACHE: usize = 50;
 
 /// Rounds measured; two before them are not.
-const ROUNDS: u32 = 4;
+const ROUNDS: u32 = 8;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often whoever watches a fault scrapes, and for how long.
@@ -120,22 +120,27 @@ fn polls(nodes: &[Arc<Node>]) -> f64 {
     nodes.iter().map(|node| node.info_calls()).sum::<u64>() as f64 / 2.0
 }
 
-/// What fleets of 100, 1,000 and 5,000 nodes cost, and whether that grows with the nodes alone.
+/// So many nodes, and who polls them.
+type Polled = (usize, Fleet, Vec<Arc<Node>>, Program);
+
+/// What fleets of 100, 1,000 and 5,000 nodes cost, and whether that grows with the nodes alone. All at the same time:
+/// the machine's speed changes from minute to minute.
 fn sizes(runtime: &Runtime, table: &mut Table) {
-    let (mut cpu, mut memory) = (Vec::new(), Vec::new());
-    for count in [100, 1000, 5000] {
+    let sized = [100, 1000, 5000].map(|count| {
         let (fleet, nodes, config) = fleet(runtime, count);
-        let exporter = Program::exporter(&config);
-        std::thread::sleep(2 * INTERVAL);
-        let (cpu_before, polls_before) = (exporter.cpu_seconds(), polls(&nodes));
-        // As many polls of few nodes would take minutes; three times the rounds make them steady enough.
-        let rounds = if count == 100 { 3 * ROUNDS } else { ROUNDS };
-        std::thread::sleep(rounds * INTERVAL);
-        let polled = polls(&nodes) - polls_before;
-        let per_poll = (exporter.cpu_seconds() - cpu_before) * 1e3 / polled;
-        let rss = exporter.rss_mib();
+        (count, fleet, nodes, Program::exporter(&config))
+    });
+    std::thread::sleep(2 * INTERVAL);
+    let state = |(_, _, nodes, exporter): &Polled| (exporter.cpu_seconds(), polls(nodes));
+    let before = sized.each_ref().map(state);
+    std::thread::sleep(ROUNDS * INTERVAL);
+    let after = sized.each_ref().map(state);
+    let (mut cpu, mut memory) = (Vec::new(), Vec::new());
+    for ((sized, before), after) in sized.iter().zip(before).zip(after) {
+        let ((count, _, _, exporter), polled) = (sized, after.1 - before.1);
+        let (per_poll, rss) = ((after.0 - before.0) * 1e3 / polled, exporter.rss_mib());
         table.note(&format!("{count} nodes: own CPU per node-poll"), per_poll, "ms");
-        let due = count as f64 * f64::from(rounds);
+        let due = *count as f64 * f64::from(ROUNDS);
         table.at_least(&format!("{count} nodes: polls made of those due"), polled / due, 0.97, "");
         match count {
             1000 => table.at_most("1000 nodes: RSS", rss, 80.0, "MiB"),
@@ -144,6 +149,9 @@ fn sizes(runtime: &Runtime, table: &mut Table) {
         }
         cpu.push(per_poll);
         memory.push(rss);
+    }
+    for (_, fleet, _, exporter) in sized {
+        drop(exporter);
         runtime.block_on(fleet.shutdown());
     }
     let spread = |of: &[f64]| {
