@@ -1,10 +1,12 @@
 //! The command `hotkeys` on captures: what people see, whatever way the capture comes in.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 
@@ -84,6 +86,46 @@ fn a_capture_shows_keys_patterns_and_advice() {
         assert!(actions.contains(&expected), "{expected:?} in {actions:?}");
     }
     assert!(!report.to_string().contains("secret"), "values stay in the parser");
+}
+
+/// What a production cache was asked for (`tests/fixtures/README.md`), as a whole and in pieces as long as those that the
+/// sampler of `serve` takes. Every piece names more keys than the sketch can watch.
+#[test]
+fn real_traffic_gives_its_top_ten_within_the_bounds_printed() {
+    let packed = std::fs::File::open("tests/fixtures/accesses/twitter_cluster52.txt.gz").unwrap();
+    let mut text = String::new();
+    GzDecoder::new(packed).read_to_string(&mut text).unwrap();
+    let accesses: Vec<&str> = text.lines().collect();
+    assert_eq!(accesses.len(), 150_000);
+    for piece in [&accesses[..]].into_iter().chain(accesses.chunks(5000).step_by(6)) {
+        let (mut truth, mut capture) = (HashMap::new(), String::new());
+        for (index, key) in piece.iter().enumerate() {
+            *truth.entry(format!("object:{key}")).or_insert(0_u64) += 1;
+            writeln!(capture, "1700000000.{index:06} [0 10.0.0.1:5000] \"GET\" \"object:{key}\"").unwrap();
+        }
+        let report = document(&["--from-file", "-"], capture.as_bytes());
+        assert_eq!((&report["accesses"], &report["exact"]), (&piece.len().into(), &false.into()));
+        let mut heaviest: Vec<u64> = truth.values().copied().collect();
+        heaviest.sort_unstable_by(|a, b| b.cmp(a));
+        let shown = report["keys"].as_array().unwrap();
+        for (rank, key) in shown.iter().enumerate() {
+            let times = truth[key["key"].as_str().unwrap()];
+            // Keys as heavy as the tenth are as good as the tenth.
+            assert!(rank >= 10 || times >= heaviest[9], "{key} was asked for {times} times, the tenth {}", heaviest[9]);
+            let (share, error) = (key["share"].as_f64().unwrap(), key["share_error"].as_f64().unwrap());
+            let true_share = times as f64 / piece.len() as f64;
+            assert!((share - error - 1e-9..=share + 1e-9).contains(&true_share), "{key} was {true_share}");
+        }
+        // Nothing that was left out can be heavier than is said.
+        let left_out = truth.iter().filter(|(name, _)| shown.iter().all(|key| key["key"] != name.as_str()));
+        let (last, unseen) = (&shown[shown.len() - 1], report["unseen_share_max"].as_f64().unwrap());
+        let most = last["share"].as_f64().unwrap().max(unseen) * piece.len() as f64 + 1e-6;
+        assert!(
+            left_out.clone().all(|(_, times)| *times as f64 <= most),
+            "{:?}",
+            left_out.max_by_key(|(_, times)| **times)
+        );
+    }
 }
 
 #[test]
