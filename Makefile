@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help compare demo run stack dashboards test test-rules test-newer lint bench soak bench-monitor month lab lab-smoke pager pictures audit fuzz
+.PHONY: help compare demo run stack dashboards test test-rules test-newer test-slots lint bench soak bench-monitor month lab lab-smoke pager pictures audit fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,9 @@ test-newer: ## the same by other versions: PROMTOOL=path AMTOOL=path; AMLINT=pat
 compare: ## every series of /scrape beside redis_exporter's, on real servers: PEER=path of it; SERVER=path of another redis-server
 	tests/install-tools.sh
 	PEER=$(PEER) $(if $(SERVER),REDIS_SERVER=$(SERVER)) cargo test --locked --test it -- --ignored --nocapture --test-threads 1 dropin::
+
+test-slots: ## which node of a cluster is sampled first: SERVER=path of a Redis from 8.2 or a Valkey from 8.0, of which Debian has none
+	REDIS_SERVER=$(or $(SERVER),$(error SERVER=path is missing)) cargo test --locked --test it -- --ignored --exact live::hotkeys::the_node_with_the_hottest_slot_comes_first
 
 lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo fmt --check

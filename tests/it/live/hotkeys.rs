@@ -246,6 +246,74 @@ async fn nothing_is_sampled_unless_monitor_is_allowed() {
     assert!(!calls.contains("cmdstat_monitor"), "{calls}");
 }
 
+/// How often the server carried a command out.
+async fn calls(redis: &Redis, command: &str) -> u64 {
+    let text = redis.run(&["INFO", "commandstats"]).await.text();
+    let found = text.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    found.map_or(0, |figures| figures.split(',').next().unwrap().parse().unwrap())
+}
+
+/// Two nodes surge at once. It is not the turn of the one with a hot slot, yet that one is looked at first.
+#[tokio::test]
+#[ignore = "needs Redis 8.2 or Valkey 8.0: make test-slots SERVER=path"]
+async fn the_node_with_the_hottest_slot_comes_first() {
+    let nodes = Redis::fleet(2, &["--cluster-enabled", "yes", "--cluster-slot-stats-enabled", "yes"]).await;
+    for node in &nodes {
+        node.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+        eventually("the cluster is fine", Duration::from_secs(10), async || {
+            node.run(&["CLUSTER", "INFO"]).await.text().contains("cluster_state:ok")
+        })
+        .await;
+        node.fill(5_000).await;
+    }
+    let traffic = Traffic { lookups_per_second: 300.0, absent_share: 0.0, ..Traffic::default() };
+    let loads: Vec<Load> = nodes.iter().map(|node| Load::start(node.port, traffic.clone())).collect();
+    let text = ALLOWED.to_owned() + &config(&nodes, "interval: 500ms, timeout: 400ms", "time_scale: 10");
+    let _exporter = Exporter::serve(&text, &[]).await;
+
+    // Three samples tell what is usual; then quiet nodes are left alone for longer than this test takes.
+    let (mut seen, mut latest) = ([0; 2], 0);
+    eventually("both are known", Duration::from_secs(60), async || {
+        for (index, node) in nodes.iter().enumerate() {
+            let samples = calls(node, "monitor").await;
+            if samples > seen[index] {
+                (seen[index], latest) = (samples, index);
+            }
+        }
+        seen.iter().all(|samples| *samples >= 3)
+    })
+    .await;
+    throughout("no node is looked at again", Duration::from_secs(8), async || {
+        calls(&nodes[0], "monitor").await + calls(&nodes[1], "monitor").await == seen.iter().sum::<u64>()
+    })
+    .await;
+    for node in &nodes {
+        assert_eq!(calls(node, "cluster|slot-stats").await, 0, "no server is asked in quiet times");
+    }
+
+    for (index, load) in loads.iter().enumerate() {
+        load.change(|traffic| {
+            traffic.lookups_per_second = 2_000.0;
+            if index == latest {
+                traffic.keys = hot(0.8);
+            }
+        });
+    }
+    let mut now = seen;
+    eventually("one is looked at", Duration::from_secs(30), async || {
+        for (samples, node) in now.iter_mut().zip(&nodes) {
+            *samples = calls(node, "monitor").await;
+        }
+        now != seen
+    })
+    .await;
+    for node in &nodes {
+        assert_eq!(calls(node, "cluster|slot-stats").await, 2, "both were asked for their slots");
+    }
+    assert_eq!(now[latest], seen[latest] + 1, "{now:?} after {seen:?}, the hot slot is in {latest}");
+    assert_eq!(now[1 - latest], seen[1 - latest]);
+}
+
 /// One key takes this share of the lookups, 4,999 others the rest.
 fn hot(share: f64) -> Keys {
     Keys::Weighted((0..5_000).map(|key| share + (1.0 - share) * f64::from(key) / 4_999.0).collect())
