@@ -181,7 +181,12 @@ fn limited([output, clients]: [Option<&str>; 2], sample: &Sample) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::commands::Commands;
+    use super::super::pattern::Patterns;
     use super::*;
+    use crate::wire::scripted::{Script, ScriptedServer, bulk};
 
     const CALM: &str = "role:master\r\nloading:0\r\ninstantaneous_input_kbps:10\r\ninstantaneous_ops_per_sec:100\r\n\
         used_memory:50000000\r\nmaxmemory:100000000\r\nslave0:ip=10.0.0.2,port=6379,state=online,offset=1,lag=0\r\n";
@@ -231,6 +236,36 @@ mod tests {
             assert!((found - 0.8).abs() < 1e-9, "{found}");
         }
         assert_eq!(share(CALM, CALM), None);
+    }
+
+    /// As the server is at first, and a quarter of a second later: what was asked of it.
+    async fn asked(first: &str, later: &str) -> (Option<SampleResult>, Vec<String>) {
+        let script = Script { info: bulk(first), later_info: Some(bulk(later)), ..Script::default() };
+        let server = ScriptedServer::start(script).await;
+        let mut analysis = Analysis::new(Arc::new(Commands::built_in()), Patterns::default());
+        let watched = watch(&server.endpoint(), &TlsStore::default(), 0.0, &mut analysis).await;
+        (watched.err().map(|obstacle| obstacle.result()), server.commands())
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_or_becomes_busy_is_not_watched() {
+        let at = |time: u64, user: f64| {
+            format!(
+                "{CALM}server_time_usec:{time}\r\nused_cpu_user_main_thread:{user}\r\nused_cpu_sys_main_thread:1\r\n"
+            )
+        };
+        let (calm, full) = (at(1_250_000, 5.05), at(1_250_000, 5.05).replace("memory:50000000", "memory:95000000"));
+        for later in [at(1_250_000, 5.2), full, calm.replace("loading:0", "loading:1")] {
+            let (result, commands) = asked(&at(1_000_000, 5.0), &later).await;
+            assert_eq!(result, Some(SampleResult::Unsafe), "{later}");
+            assert!(
+                commands.iter().all(|command| !command.starts_with("MONITOR") && command != "QUIT"),
+                "{commands:?}"
+            );
+        }
+        // Nothing else held it back.
+        let (_, commands) = asked(&at(1_000_000, 5.0), &calm).await;
+        assert!(commands.contains(&"QUIT".to_owned()), "{commands:?}");
     }
 
     #[test]

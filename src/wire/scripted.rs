@@ -17,6 +17,8 @@ pub(crate) struct Script {
     pub(crate) auth: String,
     pub(crate) set_name: String,
     pub(crate) info: String,
+    /// To `INFO` from the second on; `None`: as the first.
+    pub(crate) later_info: Option<String>,
     pub(crate) commandstats: String,
     /// To every command that has no reply of its own here; `None`: as to `INFO`.
     pub(crate) others: Option<String>,
@@ -32,6 +34,7 @@ impl Default for Script {
             auth: "+OK\r\n".into(),
             set_name: "+OK\r\n".into(),
             info: bulk("# Server\r\nredis_version:7.0.15\r\nrun_id:a\r\nrole:master\r\nkeyspace_hits:1\r\n"),
+            later_info: None,
             commandstats: bulk("# Commandstats\r\ncmdstat_set:calls=3\r\n"),
             others: None,
             greeting: None,
@@ -166,6 +169,7 @@ async fn answer(stream: impl AsyncRead + AsyncWrite, shared: Arc<Shared>) -> Opt
     let mut lines = BufReader::new(read).lines();
     loop {
         let command = read_command(&mut lines).await?;
+        let asked_before = shared.commands.lock().unwrap().contains(&command);
         shared.commands.lock().unwrap().push(command.clone());
         let script = shared.script.lock().unwrap().clone();
         if script.hang {
@@ -176,6 +180,7 @@ async fn answer(stream: impl AsyncRead + AsyncWrite, shared: Arc<Shared>) -> Opt
             "AUTH" => script.auth,
             "CLIENT" => script.set_name,
             "INFO" if command.ends_with("commandstats") => script.commandstats,
+            "INFO" if asked_before => script.later_info.unwrap_or(script.info),
             "INFO" => script.info,
             _ => script.others.unwrap_or(script.info),
         };
