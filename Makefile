@@ -60,7 +60,7 @@ bench: ## cost of polling, detection, reading captures, thousands of nodes; PEER
 soak: ## half an hour of 1,000 simulated nodes and faults that come and go (MINUTES=n)
 	cargo bench --locked --profile month --bench scale -- soak
 
-bench-monitor: ## what the sampler of hot keys costs a busy server (40 minutes; PAIRS=n SECONDS=n)
+bench-monitor: ## what the sampler of hot keys costs a busy server (40 minutes; PAIRS=n SECONDS=n CLIENTS=n)
 	tests/install-tools.sh
 	cargo bench --locked --profile dev --bench monitor_cost
 
