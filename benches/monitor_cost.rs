@@ -3,9 +3,10 @@
 //! sees its main thread at the limit and declines; and one client, which leaves it time, and where samples are taken.
 //! Fails where a median loss is above 5 %, and where no sample was taken under the lesser load: nothing was measured then.
 //!
-//! The server has one core to itself, as far as the machine allows. Commands per second of the server's CPU stand
-//! beside: what others take of its core does not touch them. `PAIRS=n` (10) and `SECONDS=n` (60) shorten it, and so does
-//! `CLIENTS=20` or `CLIENTS=1`, one of the loads alone.
+//! A turn is a quarter of a pair's time. The exporter is started anew for each, so that it samples once a turn: more often
+//! than one that stays, which does so once a minute. The server has one core to itself, as far as the machine allows.
+//! Commands per second of the server's CPU stand beside: what others take of its core does not touch them. `PAIRS=n` (10)
+//! and `SECONDS=n` (60) shorten it, and so does `CLIENTS=20` or `CLIENTS=1`, one of the loads alone.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people; it stops where a premise fails")]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures real time of other processes")]
 
@@ -16,8 +17,11 @@ use std::time::{Duration, Instant};
 
 const LOSS_MAX: f64 = 0.05;
 
-/// Left out at the begin of each half: the exporter starts, and its first sample may be one.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Times that each side of a pair has its turn.
+const TURNS: usize = 4;
+
+/// Left out at the begin of each turn: the exporter starts.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// A program that ends with its owner.
 struct Program(Child);
@@ -71,9 +75,10 @@ impl Run {
     fn of(server: &str, folder: &Path, pairs: u64, time: Duration) -> Self {
         let mut run = Self::default();
         for pair in 0..pairs {
-            let mut speeds = [[0.0; 2]; 2];
-            // Whoever comes first has a machine in another state: they take turns.
-            for sampled in if pair % 2 == 0 { [false, true] } else { [true, false] } {
+            let mut totals = [Work::default(); 2];
+            // Whoever comes first has a machine in another state, and its speed changes within seconds: they take turns.
+            let turns = if pair % 2 == 0 { [false, true, true, false] } else { [true, false, false, true] };
+            for sampled in turns.repeat(TURNS / 2) {
                 let (mode, web) = (if sampled { "auto" } else { "off" }, free_port());
                 let config = format!(
                     "hotkeys: {{ mode: {mode}, allow_monitor: true }}\ncaches: [{{ name: a, nodes: ['redis://127.0.0.1:{server}'] }}]\n"
@@ -81,14 +86,14 @@ impl Run {
                 let file = folder.join("config.yaml");
                 std::fs::write(&file, config).unwrap();
                 let _exporter = exporter(&file, &web);
-                speeds[usize::from(sampled)] = speed(server, time);
+                totals[usize::from(sampled)].add(server, time / TURNS as u32);
                 if sampled {
                     let metrics = get(&web);
                     run.taken += sum(&metrics, "hot_key_samples_total{result=\"taken\"}");
                     run.attempts += sum(&metrics, "hot_key_samples_total");
                 }
             }
-            let [off, on] = speeds;
+            let [off, on] = totals.map(Work::speeds);
             let loss = [0, 1].map(|by| 1.0 - on[by] / off[by]);
             println!("off {:>8.0}/s  on {:>8.0}/s  loss {:>6.2} %", off[0], on[0], loss[0] * 100.0);
             run.losses.push(loss);
@@ -122,22 +127,35 @@ fn exporter(config: &Path, web: &str) -> Program {
     exporter
 }
 
-/// Commands per second: by the clock, and of the server's CPU.
-fn speed(server: &str, time: Duration) -> [f64; 2] {
-    std::thread::sleep(SETTLE);
-    let state = || {
-        let info = ask(server, &["INFO", "everything"]).replace(':', " ");
-        (
-            Instant::now(),
-            sum(&info, "total_commands_processed"),
-            sum(&info, "used_cpu_user ") + sum(&info, "used_cpu_sys "),
-        )
-    };
-    let (begun, commands, cpu) = state();
-    std::thread::sleep(time);
-    let (ended, commands_then, cpu_then) = state();
-    let commands = commands_then - commands;
-    [commands / (ended - begun).as_secs_f64(), commands / (cpu_then - cpu)]
+/// What a server has done.
+#[derive(Default, Clone, Copy)]
+struct Work {
+    commands: f64,
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+impl Work {
+    /// Adds what it does in this time.
+    fn add(&mut self, server: &str, time: Duration) {
+        std::thread::sleep(SETTLE);
+        let state = || {
+            let info = ask(server, &["INFO", "everything"]).replace(':', " ");
+            let cpu = sum(&info, "used_cpu_user ") + sum(&info, "used_cpu_sys ");
+            (Instant::now(), sum(&info, "total_commands_processed"), cpu)
+        };
+        let (begun, commands, cpu) = state();
+        std::thread::sleep(time);
+        let (ended, commands_then, cpu_then) = state();
+        self.commands += commands_then - commands;
+        self.seconds += (ended - begun).as_secs_f64();
+        self.cpu_seconds += cpu_then - cpu;
+    }
+
+    /// Commands per second: by the clock, and of the server's CPU.
+    fn speeds(self) -> [f64; 2] {
+        [self.commands / self.seconds, self.commands / self.cpu_seconds]
+    }
 }
 
 fn start(core: &str, program: &str, arguments: &[&str]) -> Program {
