@@ -1,10 +1,12 @@
 //! A process that polls and serves until it is told to stop: `serve` and `demo`.
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +36,7 @@ pub(super) async fn run(
     raise_descriptor_limit(&config);
     // Bound before anything is polled: an address in use must not cost the fleet a round.
     let address = config.listen;
-    let listener = TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })?;
+    let listener = listen(address).map_err(|source| AppError::Listen { address, source })?;
     let (mut hangup, mut terminate, mut interrupt) = (
         signal(SignalKind::hangup()).map_err(AppError::Signals)?,
         signal(SignalKind::terminate()).map_err(AppError::Signals)?,
@@ -115,6 +117,18 @@ pub(super) async fn run(
     };
     let (served, ()) = tokio::join!(server, polled);
     served.map(|()| ExitStatus::Fine).map_err(AppError::Serve)
+}
+
+/// Connections that may wait to be accepted: more than are let in at a time. The standard library's 128 overflow in a burst,
+/// and who comes then believes to be connected, and waits.
+const BACKLOG: u32 = 1024;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the standard library does: a restart finds connections of the process before it on their way out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// Descriptors beside those of the nodes: clients of ours, files, the runtime's own.

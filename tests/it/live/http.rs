@@ -81,6 +81,8 @@ async fn heads_and_connections_are_bounded_and_bodies_never_read() {
     let begun = Instant::now();
     while !exchange(&exporter, b"GET /-/healthy HTTP/1.0\r\n\r\n").await.0.is_empty() {
         assert!(begun.elapsed() < SPAN / 2, "one more than there is room for is hung up on");
+        // It may have been let in before one of those, which was hung up on in its stead.
+        taken.push(connect(&exporter).await);
     }
     taken.truncate(CONNECTIONS_MAX / 2);
     let begun = Instant::now();
