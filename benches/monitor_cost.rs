@@ -3,7 +3,7 @@
 //! sees its main thread at the limit and declines; and one client, which leaves it time, and where samples are taken.
 //! Fails where a median loss is above 5 %, and where no sample was taken under the lesser load: nothing was measured then.
 //!
-//! A turn is a quarter of a pair's time. The exporter is started anew for each, so that it samples once a turn: more often
+//! A turn is a quarter of a side's time. The exporter is started anew for each, so that it samples once a turn: more often
 //! than one that stays, which does so once a minute. The server has one core to itself, as far as the machine allows.
 //! Commands per second of the server's CPU stand beside: what others take of its core does not touch them. `PAIRS=n` (10)
 //! and `SECONDS=n` (60) shorten it, and so does `CLIENTS=20` or `CLIENTS=1`, one of the loads alone.

@@ -5,12 +5,11 @@
 //! `utime` + `stime` of this process. Fails when the median ratio passes 3 or a poll costs us more than 0.3 ms.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people; it stops where a premise fails")]
 
+use std::future::pending;
 use std::hint::black_box;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
-
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 

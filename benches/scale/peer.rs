@@ -33,6 +33,11 @@ fn one_server(lean: &Program, full: &Program, runtime: &Runtime, table: &mut Tab
     cpu_of_the_server(lean, &redis, &target, table);
 }
 
+/// The median over the turns of something that each shows.
+fn median<const N: usize>(turns: &[[f64; N]; TURNS], of: impl FnMut(&[f64; N]) -> f64) -> f64 {
+    quantile(&turns.each_ref().map(of), 0.5)
+}
+
 fn own_cpu(lean: &Program, full: &Program, target: &str, runtime: &Runtime, table: &mut Table) {
     let (simulated, nodes, config) = fleet(runtime, 1000);
     let exporter = Program::exporter(&config);
@@ -45,11 +50,10 @@ fn own_cpu(lean: &Program, full: &Program, target: &str, runtime: &Runtime, tabl
     });
     drop(exporter);
     runtime.block_on(simulated.shutdown());
-    let median = |of: &dyn Fn(&[f64; 3]) -> f64| quantile(&turns.each_ref().map(of), 0.5);
-    table.note("peer, lean: CPU per scrape of a real server", median(&|turn| turn[0]), "ms");
-    table.note("peer, as it comes: CPU per scrape of a real server", median(&|turn| turn[1]), "ms");
-    table.note("own CPU per node-poll, of 1000", median(&|turn| turn[2]), "ms");
-    let (below_lean, below_full) = (median(&|turn| turn[0] / turn[2]), median(&|turn| turn[1] / turn[2]));
+    table.note("peer, lean: CPU per scrape of a real server", median(&turns, |turn| turn[0]), "ms");
+    table.note("peer, as it comes: CPU per scrape of a real server", median(&turns, |turn| turn[1]), "ms");
+    table.note("own CPU per node-poll, of 1000", median(&turns, |turn| turn[2]), "ms");
+    let (below_lean, below_full) = (median(&turns, |turn| turn[0] / turn[2]), median(&turns, |turn| turn[1] / turn[2]));
     table.at_least("own CPU per node-poll, below the lean peer's scrape", below_lean, 20.0, "×");
     table.at_least("own CPU per node-poll, below the scrape of the peer as it comes", below_full, 100.0, "×");
 }
@@ -74,9 +78,8 @@ fn scrape_of_one(lean: &Program, redis: &Program, target: &str, table: &mut Tabl
         }
         [of_lean, scrape(), scrape()]
     });
-    let median = |of: &dyn Fn(&[f64; 3]) -> f64| quantile(&turns.each_ref().map(of), 0.5);
-    table.note("/scrape of the same server, first after a poll, gzip: own CPU", median(&|turn| turn[1]), "ms");
-    let (first, again) = (median(&|turn| turn[0] / turn[1]), median(&|turn| turn[0] / turn[2]));
+    table.note("/scrape of the same server, first after a poll, gzip: own CPU", median(&turns, |turn| turn[1]), "ms");
+    let (first, again) = (median(&turns, |turn| turn[0] / turn[1]), median(&turns, |turn| turn[0] / turn[2]));
     table.at_least("/scrape of the same server, below the lean peer's", first, 10.0, "×");
     table.note("the same, once more before the next poll", again, "×");
 }
@@ -105,10 +108,9 @@ fn cpu_of_the_server(lean: &Program, redis: &Program, target: &str, table: &mut 
         });
         [of_lean, of_ours]
     });
-    let median = |of: &dyn Fn(&[f64; 2]) -> f64| quantile(&turns.each_ref().map(of), 0.5);
-    table.note("peer, lean: server's CPU per scrape", median(&|turn| turn[0]), "ms");
-    table.note("server's CPU per poll", median(&|turn| turn[1]), "ms");
-    let below = median(&|turn| turn[0] / turn[1]);
+    table.note("peer, lean: server's CPU per scrape", median(&turns, |turn| turn[0]), "ms");
+    table.note("server's CPU per poll", median(&turns, |turn| turn[1]), "ms");
+    let below = median(&turns, |turn| turn[0] / turn[1]);
     table.at_least("server's CPU per poll, below the lean peer's scrape", below, 8.0, "×");
 }
 

@@ -2,17 +2,15 @@
 //! the job of `docs/compatibility.md`: the queries find data, under the labels they find there.
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use super::peer::Peer;
 use super::{COMPATIBILITY, Servers};
-use crate::harness::exporter::{Exporter, get};
-use crate::harness::{eventually, free_port};
+use crate::harness::eventually;
+use crate::harness::exporter::Exporter;
+use crate::harness::prometheus::Prometheus;
 
 /// The ways in which published queries put series together, and the labels of what comes out, without `job`.
 const QUERIES: [(&str, &str); 19] = [
@@ -50,74 +48,40 @@ const QUERIES: [(&str, &str); 19] = [
     ("max by (event_name) (redis_latency_spike_duration_seconds)", "event_name"),
 ];
 
-/// A Prometheus with the job of the documentation; killed when dropped.
-struct Prometheus {
-    port: u16,
-    process: Child,
-    _directory: TempDir,
+/// A Prometheus with the job of the documentation.
+async fn prometheus(scraped: u16, servers: &Servers) -> Prometheus {
+    let (_, job) = COMPATIBILITY.split_once("scrape_configs:").expect("a scrape configuration");
+    let (job, _) = job.split_once("```").unwrap();
+    let targets = servers.nodes().map(|(_, node)| format!("redis://{node}")).join(", ");
+    let job = job
+        .replace("redis://10.0.0.1:6379, redis://10.0.0.2:6379", &targets)
+        .replace("exporter:9736", &format!("127.0.0.1:{scraped}"));
+    Prometheus::start(&format!("global: {{ scrape_interval: 1s }}\nscrape_configs:{job}")).await
 }
 
-impl Prometheus {
-    async fn start(scraped: u16, servers: &Servers) -> Self {
-        let (_, job) = COMPATIBILITY.split_once("scrape_configs:").expect("a scrape configuration");
-        let (job, _) = job.split_once("```").unwrap();
-        let targets = servers.nodes().map(|(_, node)| format!("redis://{node}")).join(", ");
-        let job = job
-            .replace("redis://10.0.0.1:6379, redis://10.0.0.2:6379", &targets)
-            .replace("exporter:9736", &format!("127.0.0.1:{scraped}"));
-        let directory = tempfile::tempdir().unwrap();
-        let (file, port) = (directory.path().join("prometheus.yml"), free_port());
-        std::fs::write(&file, format!("global: {{ scrape_interval: 1s }}\nscrape_configs:{job}")).unwrap();
-        let process = Command::new("prometheus")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("prometheus must be installed (`make test` does that): {error}"));
-        let prometheus = Self { port, process, _directory: directory };
-        eventually("Prometheus listens", Duration::from_secs(30), async || {
-            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-        })
-        .await;
-        prometheus
-    }
-
-    /// What is wrong with the answer to a query that should give series with these labels.
-    async fn fault(&self, query: &str, labels: &str) -> Option<String> {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let (_, body) = get(self.port, &format!("/api/v1/query?query={encoded}")).await;
-        let answer: Value = serde_json::from_str(&body).unwrap_or_default();
-        let series = answer["data"]["result"].as_array().cloned().unwrap_or_default();
-        let expected: BTreeSet<&str> = labels.split(' ').filter(|label| !label.is_empty()).collect();
-        let right = |series: &Value| {
-            let labels = series["metric"].as_object().into_iter().flat_map(|labels| labels.keys());
-            let labels: BTreeSet<&str> =
-                labels.map(String::as_str).filter(|label| !["job", "__name__"].contains(label)).collect();
-            let value = series["value"][1].as_str().and_then(|value| value.parse::<f64>().ok());
-            labels == expected && value.is_some_and(f64::is_finite)
-        };
-        (series.is_empty() || !series.iter().all(right)).then(|| format!("{query}: {body}"))
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
+/// What is wrong with the answer to a query that should give series with these labels.
+async fn fault(prometheus: &Prometheus, query: &str, labels: &str) -> Option<String> {
+    let answer = prometheus.instant(query).await;
+    let series = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+    let expected: BTreeSet<&str> = labels.split(' ').filter(|label| !label.is_empty()).collect();
+    let right = |series: &Value| {
+        let labels = series["metric"].as_object().into_iter().flat_map(|labels| labels.keys());
+        let labels: BTreeSet<&str> =
+            labels.map(String::as_str).filter(|label| !["job", "__name__"].contains(label)).collect();
+        let value = series["value"][1].as_str().and_then(|value| value.parse::<f64>().ok());
+        labels == expected && value.is_some_and(f64::is_finite)
+    };
+    (series.is_empty() || !series.iter().all(right)).then(|| format!("{query}: {answer}"))
 }
 
 /// Every query finds its data in what a Prometheus scrapes from this port's `/scrape`.
 async fn answered(scraped: u16, servers: &Servers) {
-    let prometheus = Prometheus::start(scraped, servers).await;
+    let prometheus = prometheus(scraped, servers).await;
     let mut left = QUERIES.to_vec();
     eventually("data for every query", Duration::from_secs(60), async || {
         let mut faulty = Vec::new();
         for (query, labels) in &left {
-            if let Some(fault) = prometheus.fault(query, labels).await {
+            if let Some(fault) = fault(&prometheus, query, labels).await {
                 eprintln!("{fault}");
                 faulty.push((*query, *labels));
             }

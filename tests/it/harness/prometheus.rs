@@ -27,6 +27,11 @@ impl Prometheus {
              scrape_configs: [{{job_name: cache-storm, static_configs: [{{targets: {targets:?}}}]}}]\n",
             rules.display()
         );
+        Self::start(&config).await
+    }
+
+    /// With this configuration.
+    pub(crate) async fn start(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("prometheus.yml");
         fs::write(&file, config).unwrap();
@@ -49,6 +54,12 @@ impl Prometheus {
         prometheus
     }
 
+    /// What it answers to an expression at this moment: also that it does not take it.
+    pub(crate) async fn instant(&self, expr: &str) -> Value {
+        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("query", expr).finish();
+        self.answer(&format!("/api/v1/query?{query}")).await
+    }
+
     /// The series of an expression from `start` to `end` (Unix seconds). Panics if Prometheus does not take it.
     pub(crate) async fn range(&self, expr: &str, start: f64, end: f64, step: f64) -> Vec<Value> {
         let query = url::form_urlencoded::Serializer::new(String::new())
@@ -66,9 +77,13 @@ impl Prometheus {
         self.ask(&format!("/api/v1/label/{label}/values?{query}")).await.as_array().unwrap().clone()
     }
 
-    async fn ask(&self, path: &str) -> Value {
+    async fn answer(&self, path: &str) -> Value {
         let (_, body) = exporter::get(self.port, path).await;
-        let answer: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+    }
+
+    async fn ask(&self, path: &str) -> Value {
+        let answer = self.answer(path).await;
         assert_eq!(answer["status"], "success", "{path}: {}", answer["error"]);
         answer["data"].clone()
     }
