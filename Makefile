@@ -38,9 +38,9 @@ test-newer: ## the same by other versions: PROMTOOL=path AMTOOL=path; AMLINT=pat
 	$(if $(AMLINT),$(AMLINT) check --strict --rules 'alerts/*.yml' deploy/alertmanager/alertmanager.yml)
 	$(if $(AMLINT),$(AMLINT) test deploy/alertmanager/alertmanager.yml deploy/alertmanager/routing_test.yml --fail-under 100)
 
-compare: ## every series of /scrape beside redis_exporter's, on real servers: PEER=path of it; SERVER=path of another redis-server
+compare: ## every series of /scrape beside redis_exporter's, on real servers: PEER=path of it; SERVER=path of another redis-server; DASHBOARDS=folder of dashboards (json) and rules (yml) whose expressions must find the same in both
 	tests/install-tools.sh
-	PEER=$(PEER) $(if $(SERVER),REDIS_SERVER=$(SERVER)) cargo test --locked --test it -- --ignored --nocapture --test-threads 1 dropin::
+	PEER=$(PEER) $(if $(SERVER),REDIS_SERVER=$(SERVER)) $(if $(DASHBOARDS),DASHBOARDS=$(abspath $(DASHBOARDS))) cargo test --locked --test it -- --ignored --nocapture --test-threads 1 dropin::
 
 test-slots: ## which node of a cluster is sampled first: SERVER=path of a Redis from 8.2 or a Valkey from 8.0, of which Debian has none
 	REDIS_SERVER=$(or $(SERVER),$(error SERVER=path is missing)) cargo test --locked --test it -- --ignored --exact live::hotkeys::the_node_with_the_hottest_slot_comes_first

@@ -3,7 +3,9 @@
 //!
 //! `tests/fixtures/dropin/SERVER.txt` lists what redis_exporter 1.86.0 shows of such a server: name, type, labels.
 
+mod asked;
 mod community;
+mod dashboards;
 mod peer;
 mod queries;
 

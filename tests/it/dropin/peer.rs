@@ -14,7 +14,7 @@ use crate::harness::metrics::Metrics;
 use crate::harness::{eventually, free_port};
 
 /// Everything there that is about the server, with its age: what is asked every 30 s may be that old.
-const SETTLES: Duration = Duration::from_secs(40);
+pub(super) const SETTLES: Duration = Duration::from_secs(40);
 
 /// Flags of redis_exporter that published dashboards ask for and that read no keys.
 const FLAGS: [&str; 2] = ["--include-system-metrics", "--include-config-metrics"];
@@ -26,7 +26,7 @@ const SETTINGS: [&str; 6] =
 /// How often the two are compared at most: what differs each time does so for a reason that is not the moment. On a
 /// machine without time to spare a latency event, a reconnected link or a Sentinel that mistrusts its clock may come and
 /// go between any two scrapes.
-const ROUNDS: usize = 4;
+pub(super) const ROUNDS: usize = 4;
 
 /// Values of the moment, and such as are moved by who looks: redis_exporter connects anew for each scrape, sends some
 /// twenty commands and leaves. Beginnings of names.

@@ -43,6 +43,11 @@ impl Metrics {
         Some(value)
     }
 
+    /// Names of labels, as often as they occur.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.samples.iter().flat_map(|sample| sample.labels.keys().map(String::as_str))
+    }
+
     /// A node's sample.
     pub(crate) fn node(&self, name: &str, node: &str) -> Option<f64> {
         self.sample(name, &[("cache_node", node)])
