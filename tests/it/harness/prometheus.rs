@@ -47,8 +47,9 @@ impl Prometheus {
             .spawn()
             .unwrap_or_else(|error| panic!("prometheus must be installed (`make test` does that): {error}"));
         let prometheus = Self { port, process, directory };
-        eventually("Prometheus listens", Duration::from_secs(30), async || {
-            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        // It listens before it answers questions: those get "Service Unavailable".
+        eventually("Prometheus is ready", Duration::from_secs(30), async || {
+            TcpStream::connect(("127.0.0.1", port)).await.is_ok() && exporter::get(port, "/-/ready").await.0 == 200
         })
         .await;
         prometheus
