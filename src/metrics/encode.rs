@@ -16,10 +16,12 @@ use prometheus::Encoder as _;
 use prometheus::TextEncoder;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::own::OwnMetrics;
 use super::text::{self, FleetText, Row, Selection};
 use crate::config::RedisMetrics;
+use crate::publish::snapshot::Deflated;
 use crate::publish::{FleetSnapshot, NodeSnapshot, Publisher};
 
 /// Type of the bodies: Prometheus 3 refuses a scrape without it.
@@ -61,9 +63,7 @@ struct FleetBody {
 #[derive(Debug)]
 struct Part {
     plain: Bytes,
-    /// The text as deflated blocks that end on a whole byte, to be gone on with.
-    deflated: Bytes,
-    crc: Crc,
+    deflated: Deflated,
 }
 
 /// Why there is no body.
@@ -170,15 +170,9 @@ impl Encoder {
             TextEncoder::new().encode(&self.own.gather(), &mut tail)?;
         }
         let tail = Part::new(tail, FlushCompress::Finish)?;
-        let mut crc = Crc::new();
-        let (mut plain, mut gzip) = (Vec::new(), vec![Bytes::from_static(&GZIP_HEAD)]);
-        for part in body.parts.iter().chain([&tail]) {
-            crc.combine(&part.crc);
-            plain.push(part.plain.clone());
-            gzip.push(part.deflated.clone());
-        }
-        gzip.push(gzip_end(&crc).to_vec().into());
-        Ok(Encoded { plain, gzip, at: Instant::now() })
+        let parts = || body.parts.iter().chain([&tail]);
+        let plain = parts().map(|part| part.plain.clone()).collect();
+        Ok(Encoded { plain, gzip: gzip(parts().map(|part| &part.deflated)), at: Instant::now() })
     }
 }
 
@@ -196,11 +190,8 @@ impl FleetBody {
 
 impl Part {
     fn new(plain: Vec<u8>, end: FlushCompress) -> io::Result<Self> {
-        let mut crc = Crc::new();
-        crc.update(&plain);
-        let mut deflated = Vec::with_capacity(plain.len() / 8 + 64);
-        deflate(&plain, end, &mut deflated)?;
-        Ok(Self { plain: plain.into(), deflated: deflated.into(), crc })
+        let deflated = deflate(&plain, end)?;
+        Ok(Self { plain: plain.into(), deflated })
     }
 
     fn of(text: &FleetText<'_>, rows: &[Row]) -> io::Result<Self> {
@@ -235,34 +226,42 @@ fn shared(text: &FleetText<'_>) -> io::Result<Vec<Part>> {
     Ok(parts.into_iter().map(|(_, part)| part).collect())
 }
 
-/// The drop-in metrics of one node. Compressed, they are made once per poll however many ask: each replica of a
-/// Prometheus does.
+/// The drop-in metrics of one node, in parts that follow each other. Compressed, they are made once per poll however
+/// many ask: each replica of a Prometheus does. What has not changed since they were made last is not compressed again.
 ///
 /// # Errors
 /// Should compression fail: a fault of the program.
-pub fn node_body(node: &NodeSnapshot, compressed: bool) -> Result<Bytes, EncodeError> {
+pub fn node_body(node: &NodeSnapshot, compressed: bool) -> Result<Vec<Bytes>, EncodeError> {
     if !compressed {
-        return Ok(text::node_text(node).into());
+        return Ok(text::node_text(node).map(Bytes::from).into());
     }
     if let Some(made) = node.compressed.get() {
         return Ok(made.clone());
     }
-    let plain = text::node_text(node);
-    let mut crc = Crc::new();
-    crc.update(&plain);
-    let mut gzip = Vec::with_capacity(plain.len() / 4 + 64);
-    gzip.extend_from_slice(&GZIP_HEAD);
-    deflate(&plain, FlushCompress::Finish, &mut gzip)?;
-    gzip.extend_from_slice(&gzip_end(&crc));
-    Ok(node.compressed.get_or_init(|| gzip.into()).clone())
+    let [steady, moving] = text::node_text(node);
+    let hash = xxh3_128(&steady);
+    let steady = match node.steady.of(hash) {
+        Some(kept) => kept,
+        None => {
+            let deflated = Arc::new(deflate(&steady, FlushCompress::Sync)?);
+            node.steady.keep(hash, Arc::clone(&deflated));
+            deflated
+        }
+    };
+    let moving = deflate(&moving, FlushCompress::Finish)?;
+    Ok(node.compressed.get_or_init(|| gzip([&*steady, &moving])).clone())
 }
 
-/// What follows the last block: checksum and length of the text.
-fn gzip_end(crc: &Crc) -> [u8; 8] {
-    let mut end = [0; 8];
-    end[..4].copy_from_slice(&crc.sum().to_le_bytes());
-    end[4..].copy_from_slice(&crc.amount().to_le_bytes());
-    end
+/// One gzip member of these blocks.
+fn gzip<'a>(parts: impl IntoIterator<Item = &'a Deflated>) -> Vec<Bytes> {
+    let (mut gzip, mut crc) = (vec![Bytes::from_static(&GZIP_HEAD)], Crc::new());
+    for part in parts {
+        gzip.push(part.blocks.clone());
+        crc.combine(&part.crc);
+    }
+    // Checksum and length of the text.
+    gzip.push([crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat().into());
+    gzip
 }
 
 thread_local! {
@@ -270,20 +269,21 @@ thread_local! {
     static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
 }
 
-/// Appends `plain` as deflated blocks. They refer to nothing before them, so that blocks made apart can be put
-/// together.
-fn deflate(plain: &[u8], end: FlushCompress, out: &mut Vec<u8>) -> io::Result<()> {
+/// The text as deflated blocks. They refer to nothing before them, so that blocks made apart can be put together.
+fn deflate(plain: &[u8], end: FlushCompress) -> io::Result<Deflated> {
+    let (mut crc, mut blocks) = (Crc::new(), Vec::with_capacity(plain.len() / 8 + 64));
+    crc.update(plain);
     COMPRESS.with_borrow_mut(|compress| {
         compress.reset();
         loop {
-            out.reserve((plain.len() / 8).max(4 << 10));
+            blocks.reserve((plain.len() / 8).max(4 << 10));
             let taken = compress.total_in() as usize;
-            let room = out.capacity() - out.len();
-            let before = out.len();
-            compress.compress_vec(&plain[taken..], out, end).map_err(io::Error::other)?;
+            let room = blocks.capacity() - blocks.len();
+            let before = blocks.len();
+            compress.compress_vec(&plain[taken..], &mut blocks, end).map_err(io::Error::other)?;
             // Room left over: nothing more is to come.
-            if compress.total_in() as usize == plain.len() && out.len() - before < room {
-                return Ok(());
+            if compress.total_in() as usize == plain.len() && blocks.len() - before < room {
+                return Ok(Deflated { blocks: blocks.into(), crc });
             }
         }
     })
@@ -369,22 +369,31 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_tells_is_compressed_once() {
+    fn what_a_node_tells_is_compressed_once_and_what_stays_the_same_not_again() {
         let (publisher, _) = encoder();
         let fleet = publisher.fleet();
         let node = fleet.node("10.0.0.2:6379").unwrap();
-        let (first, second) = (node_body(node, true).unwrap(), node_body(node, true).unwrap());
-        assert_eq!(first.as_ptr(), second.as_ptr());
-        let mut text = Vec::new();
-        flate2::read::GzDecoder::new(&*first).read_to_end(&mut text).unwrap();
-        assert_eq!(text, node_body(node, false).unwrap());
+        let made = |node: &NodeSnapshot| {
+            let parts = node_body(node, true).unwrap();
+            assert_eq!(unzipped(&parts.concat()), node_body(node, false).unwrap().concat());
+            // Between the head and the end: what seldom changes, and the rest.
+            (parts[1].as_ptr(), parts[2].as_ptr())
+        };
+        let first = made(node);
+        assert_eq!(first, made(node));
+        let told = |add: &str| Some(format!("{}\r\n{add}\r\n", node.info.as_deref().unwrap()).into());
+        let after = |info| NodeSnapshot { compressed: Arc::default(), info, ..node.clone() };
+        let moved = made(&after(told("total_commands_processed:987654321")));
+        assert!(moved.0 == first.0 && moved.1 != first.1, "the next poll, after commands");
+        let set = made(&after(told("maxclients:54321")));
+        assert_ne!(set.0, first.0, "a setting is another");
     }
 
     #[tokio::test]
     async fn promtool_finds_nothing() {
         let (publisher, encoder) = encoder();
         let fleet = publisher.fleet();
-        let node = node_body(fleet.node("10.0.0.2:6379").unwrap(), false).unwrap();
+        let node = node_body(fleet.node("10.0.0.2:6379").unwrap(), false).unwrap().concat();
         let [plain, _] = encoder.encoded().await.unwrap();
         let (status, said) = lint(&plain.concat());
         assert!(status == Some(0) && said.is_empty(), "{said}");

@@ -20,7 +20,7 @@ use crate::events;
 use crate::model::{CacheName, FailureReason, NodeName, Role};
 use crate::parse::{Info, Sample};
 use crate::publish::dropin::{Readings, ServerView};
-use crate::publish::{Answers, Interest, NodePlace, NodeSnapshot};
+use crate::publish::{Answers, Interest, NodePlace, NodeSnapshot, Steady};
 use crate::topology::NodeFacts;
 use crate::topology::cluster::ClusterInfo;
 use crate::topology::sentinel::SentinelReport;
@@ -188,6 +188,7 @@ impl Node {
             core: Readings::default(),
             interest: Interest::default(),
             compressed: Arc::default(),
+            steady: Steady::default(),
         };
         Self { link: NodeLink::new(endpoint.clone()), snapshot, sentinel: false }
     }
@@ -207,7 +208,12 @@ impl Node {
         deadline: Instant,
         patience: impl Future<Output = ()>,
     ) -> ((NodeName, Observation), Option<Duration>) {
-        let depth = if self.snapshot.interest.lasts() { Depth::Full } else { depth };
+        let depth = if self.snapshot.interest.lasts() {
+            Depth::Full
+        } else {
+            self.snapshot.steady = Steady::default();
+            depth
+        };
         self.snapshot.compressed = Arc::default();
         let outcome = self.link.poll(depth, tls, deadline, patience).await;
         let (observation, took) = match outcome {
@@ -315,7 +321,7 @@ mod tests {
         let mut nodes = Nodes::new(&set(vec![server.endpoint()]));
         collect(&mut nodes).await;
         let before = nodes.snapshots().remove(0);
-        before.compressed.get_or_init(|| "made".into());
+        before.compressed.get_or_init(|| vec!["made".into()]);
         assert!(nodes.snapshots()[0].compressed.get().is_some());
         collect(&mut nodes).await;
         assert!(nodes.snapshots()[0].compressed.get().is_none());

@@ -6,7 +6,7 @@ use super::dropin::{MAX_DATABASES, Readings, ServerView};
 use super::table::cache::{DETECTION_DELAY_BOUNDS, EPISODE_DURATION_BOUNDS, POLL_DURATION_BOUNDS};
 use super::{
     Answers, CacheSnapshot, DiscoverySnapshot, Histogram, HotKeySnapshot, HotPattern, Interest, NodePlace,
-    NodeSnapshot, Publisher,
+    NodeSnapshot, Publisher, Steady,
 };
 use crate::detect::verdict::{CacheVerdict, EndReason, Episode, EpisodeType, NodeVerdict, Signals, TypeVerdict};
 use crate::model::{CacheName, FailureReason, Indicator, NodeName, NodeState, Role, Severity, StormType};
@@ -226,6 +226,7 @@ fn down() -> (NodeSnapshot, NodeVerdict) {
         core: Readings::of(&ServerView::default()),
         interest: Interest::default(),
         compressed: Arc::default(),
+        steady: Steady::default(),
     };
     (snapshot, verdict)
 }
@@ -254,6 +255,7 @@ fn up(node: &str, info: &str) -> (NodeSnapshot, NodeVerdict) {
         core: Readings::of(&server),
         interest: Interest::default(),
         compressed: Arc::default(),
+        steady: Steady::default(),
     };
     (snapshot, verdict)
 }

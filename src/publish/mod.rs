@@ -16,5 +16,5 @@ pub use recent::Recent;
 pub use shards::{Shard, shards};
 pub use snapshot::{
     Answers, CacheSnapshot, DiscoverySnapshot, FleetSnapshot, Interest, NodePlace, NodeSnapshot, Publisher,
-    SamplingCost,
+    SamplingCost, Steady,
 };

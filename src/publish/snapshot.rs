@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use flate2::Crc;
 use tokio::time::Instant;
 
 use super::dropin::{Readings, ServerView};
@@ -42,8 +43,11 @@ pub struct NodeSnapshot {
     pub core: Readings,
     /// Whether somebody reads all that the node can tell.
     pub interest: Interest,
-    /// All that the node can tell, compressed: made when first asked for, and gone with the next poll.
-    pub compressed: Arc<OnceLock<Bytes>>,
+    /// All that the node can tell, compressed, in parts that follow each other: made when first asked for, and gone
+    /// with the next poll.
+    pub compressed: Arc<OnceLock<Vec<Bytes>>>,
+    /// What of that seldom changes: stays while somebody reads it.
+    pub steady: Steady,
 }
 
 impl NodeSnapshot {
@@ -92,6 +96,34 @@ impl Interest {
     pub fn lasts(&self) -> bool {
         let noted = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.is_some_and(|noted| noted.elapsed() < INTEREST)
+    }
+}
+
+/// A text as deflated blocks that end on a whole byte, to be gone on with.
+#[derive(Debug)]
+pub struct Deflated {
+    /// The blocks.
+    pub blocks: Bytes,
+    /// Checksum and length of the text.
+    pub crc: Crc,
+}
+
+/// The part of a node's compressed metrics that was the same when last asked for, with the hash of its text: what has
+/// not changed is not compressed again. One cell is shared by the successive snapshots of a node.
+#[derive(Debug, Clone, Default)]
+pub struct Steady(Arc<Mutex<Option<(u128, Arc<Deflated>)>>>);
+
+impl Steady {
+    /// The blocks of the text of this hash, if they were kept last.
+    #[must_use]
+    pub fn of(&self, hash: u128) -> Option<Arc<Deflated>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|(of, _)| *of == hash).map(|(_, deflated)| Arc::clone(deflated))
+    }
+
+    /// Keeps them in place of the last.
+    pub fn keep(&self, hash: u128, deflated: Arc<Deflated>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((hash, deflated));
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuer
     node.interest.note();
     let compressed = accepts_gzip(&headers);
     match node_body(node, compressed) {
-        Ok(body) => exposition(body.len(), Body::from(body), compressed),
+        Ok(parts) => shared(parts, compressed),
         Err(error) => failed(&error),
     }
 }
