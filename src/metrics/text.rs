@@ -2,6 +2,7 @@
 //! A test holds every byte to what the library's encoder makes of the same values.
 
 use std::io::Write as _;
+use std::ops::Range;
 
 use memchr::memchr3;
 
@@ -214,7 +215,7 @@ impl<'a> Series<'a> {
             self.head();
         }
         match value {
-            Value::Number(number) => self.sample("", scope, labels, None, number),
+            Value::Number(number) => self.sample("", scope, labels, number),
             Value::Distribution(distribution) => self.distribution(scope, labels, distribution),
         }
     }
@@ -233,45 +234,61 @@ impl<'a> Series<'a> {
             Kind::Summary => ("", "quantile"),
             _ => ("_bucket", "le"),
         };
-        for (at, value) in of.points {
-            self.sample(suffix, scope, labels, Some((label, *at)), *value);
+        let rest = (self.family.kind == Kind::Histogram).then_some((f64::INFINITY, of.count));
+        let mut begun: Option<Range<usize>> = None;
+        for (at, value) in of.points.iter().copied().chain(rest) {
+            // All of these lines begin alike: the first is written, the others are copies of it.
+            if let Some(begun) = &begun {
+                self.out.extend_from_within(begun.clone());
+            } else {
+                let begin = self.out.len();
+                let brace = self.open(suffix, scope, labels);
+                self.separate(brace);
+                self.push(&[label, "=\""]);
+                begun = Some(begin..self.out.len());
+            }
+            push_number(self.out, at);
+            self.push(&["\"}"]);
+            self.value(value);
         }
-        if self.family.kind == Kind::Histogram {
-            self.sample("_bucket", scope, labels, Some(("le", f64::INFINITY)), of.count);
-        }
-        self.sample("_sum", scope, labels, None, of.sum);
-        self.sample("_count", scope, labels, None, of.count);
+        self.sample("_sum", scope, labels, of.sum);
+        self.sample("_count", scope, labels, of.count);
     }
 
-    /// One line; `last`: the label of a bucket or a quantile.
-    fn sample(&mut self, suffix: &str, scope: &str, labels: &[&str], last: Option<(&str, f64)>, value: f64) {
+    /// One line.
+    fn sample(&mut self, suffix: &str, scope: &str, labels: &[&str], value: f64) {
+        let brace = self.open(suffix, scope, labels);
+        if self.out.len() > brace + 1 {
+            self.out.push(b'}');
+        } else {
+            self.out.truncate(brace);
+        }
+        self.value(value);
+    }
+
+    /// A line up to where more labels may follow; returns where its brace stands.
+    fn open(&mut self, suffix: &str, scope: &str, labels: &[&str]) -> usize {
         self.push(&[self.family.name, suffix]);
-        let begin = self.out.len();
+        let brace = self.out.len();
         self.push(&["{", scope]);
         let pairs = self.family.labels.iter().zip(labels).filter(|(_, value)| !value.is_empty());
         for (name, value) in pairs {
-            self.separate(begin);
+            self.separate(brace);
             push_pair(self.out, name, value);
         }
-        if let Some((name, at)) = last {
-            self.separate(begin);
-            self.push(&[name, "=\""]);
-            push_number(self.out, at);
-            self.out.push(b'"');
-        }
-        if self.out.len() > begin + 1 {
-            self.out.push(b'}');
-        } else {
-            self.out.truncate(begin);
-        }
+        brace
+    }
+
+    /// The end of a line.
+    fn value(&mut self, value: f64) {
         self.out.push(b' ');
         push_number(self.out, value);
         self.out.push(b'\n');
     }
 
-    /// A comma, unless the label to come is the first after the brace at `begin`.
-    fn separate(&mut self, begin: usize) {
-        if self.out.len() > begin + 1 {
+    /// A comma, unless the label to come is the first after this brace.
+    fn separate(&mut self, brace: usize) {
+        if self.out.len() > brace + 1 {
             self.out.push(b',');
         }
     }
