@@ -16,12 +16,11 @@ use prometheus::Encoder as _;
 use prometheus::TextEncoder;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::own::OwnMetrics;
-use super::text::{self, FleetText, Row, Selection};
+use super::text::{FleetText, NodeText, Row, Selection};
 use crate::config::RedisMetrics;
-use crate::publish::snapshot::Deflated;
+use crate::publish::snapshot::{Deflated, SteadyPart};
 use crate::publish::{FleetSnapshot, NodeSnapshot, Publisher};
 
 /// Type of the bodies: Prometheus 3 refuses a scrape without it.
@@ -232,24 +231,24 @@ fn shared(text: &FleetText<'_>) -> io::Result<Vec<Part>> {
 /// # Errors
 /// Should compression fail: a fault of the program.
 pub fn node_body(node: &NodeSnapshot, compressed: bool) -> Result<Vec<Bytes>, EncodeError> {
-    if !compressed {
-        return Ok(text::node_text(node).map(Bytes::from).into());
-    }
-    if let Some(made) = node.compressed.get() {
+    if let Some(made) = node.compressed.get().filter(|_| compressed) {
         return Ok(made.clone());
     }
-    let [steady, moving] = text::node_text(node);
-    let hash = xxh3_128(&steady);
+    let text = NodeText::new(node);
+    if !compressed {
+        return Ok(vec![text.steady().into(), text.moving().into()]);
+    }
+    let hash = text.steady_hash();
     let steady = match node.steady.of(hash) {
         Some(kept) => kept,
         None => {
-            let deflated = Arc::new(deflate(&steady, FlushCompress::Sync)?);
-            node.steady.keep(hash, Arc::clone(&deflated));
-            deflated
+            let part = Arc::new(SteadyPart { hash, text: deflate(&text.steady(), FlushCompress::Sync)? });
+            node.steady.keep(Arc::clone(&part));
+            part
         }
     };
-    let moving = deflate(&moving, FlushCompress::Finish)?;
-    Ok(node.compressed.get_or_init(|| gzip([&*steady, &moving])).clone())
+    let moving = deflate(&text.moving(), FlushCompress::Finish)?;
+    Ok(node.compressed.get_or_init(|| gzip([&steady.text, &moving])).clone())
 }
 
 /// One gzip member of these blocks.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use flate2::Crc;
 use tokio::time::Instant;
@@ -108,22 +108,30 @@ pub struct Deflated {
     pub crc: Crc,
 }
 
-/// The part of a node's compressed metrics that was the same when last asked for, with the hash of its text: what has
-/// not changed is not compressed again. One cell is shared by the successive snapshots of a node.
+/// The part of a node's metrics that seldom changes, compressed.
+#[derive(Debug)]
+pub struct SteadyPart {
+    /// A hash of what it tells.
+    pub hash: u128,
+    /// Its text.
+    pub text: Deflated,
+}
+
+/// The last steady part of a node that was asked for: what has not changed is not compressed again. One cell is shared
+/// by the successive snapshots of a node.
 #[derive(Debug, Clone, Default)]
-pub struct Steady(Arc<Mutex<Option<(u128, Arc<Deflated>)>>>);
+pub struct Steady(Arc<ArcSwapOption<SteadyPart>>);
 
 impl Steady {
-    /// The blocks of the text of this hash, if they were kept last.
+    /// The part kept last, if this is its hash.
     #[must_use]
-    pub fn of(&self, hash: u128) -> Option<Arc<Deflated>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().filter(|(of, _)| *of == hash).map(|(_, deflated)| Arc::clone(deflated))
+    pub fn of(&self, hash: u128) -> Option<Arc<SteadyPart>> {
+        self.0.load_full().filter(|kept| kept.hash == hash)
     }
 
-    /// Keeps them in place of the last.
-    pub fn keep(&self, hash: u128, deflated: Arc<Deflated>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((hash, deflated));
+    /// Keeps it in place of the last.
+    pub fn keep(&self, part: Arc<SteadyPart>) {
+        self.0.store(Some(part));
     }
 }
 
