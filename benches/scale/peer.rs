@@ -94,11 +94,19 @@ fn faces(redis: &Program, interval: Duration) -> (Vec<String>, String) {
 }
 
 fn cpu_of_the_server(lean: &Program, redis: &Program, target: &str, table: &mut Table) {
-    // As often as the peer scrapes back to back: a server that is asked rarely has cold caches, and pays for them.
-    let (_, config) = faces(redis, Duration::from_secs(1));
+    // A hundred times a second by both: a server that is asked less often has colder caches, and pays for them.
+    const PACE: Duration = Duration::from_millis(10);
+    let (_, config) = faces(redis, FACES as u32 * PACE);
     let idle = idle(redis);
     let turns: [[f64; 2]; TURNS] = std::array::from_fn(|_| {
-        let of_lean = idle.beyond(redis, || (0..100).map(|_| drop(lean.get(target).unwrap())).count());
+        let of_lean = idle.beyond(redis, || {
+            let begun = Instant::now();
+            for scrape in 0..200 {
+                std::thread::sleep((scrape * PACE).saturating_sub(begun.elapsed()));
+                lean.get(target).unwrap();
+            }
+            200
+        });
         let exporter = Program::exporter(&config);
         std::thread::sleep(Duration::from_secs(2));
         let of_ours = idle.beyond(redis, || {
