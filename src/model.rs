@@ -61,6 +61,38 @@ name! {
     NodeName
 }
 
+impl NodeName {
+    /// The name of the server there; an IPv6 address gets the brackets that it needs.
+    #[must_use]
+    pub fn at(host: &str, port: impl fmt::Display) -> Self {
+        let bare = host.contains(':') && !host.starts_with('[');
+        Self::from(if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    }
+}
+
+/// Port of a server that is named without one.
+const REDIS_PORT: u16 = 6379;
+
+/// Host, without brackets, and port of a target as scrape jobs and target files write it: `HOST`, `HOST:PORT`,
+/// `[IPV6]:PORT`, `IPV6`, each also as `redis://` (`rediss://`, `valkey://`, `valkeys://`) with or without a database
+/// behind it. A port that is none is 0; `None` of another scheme.
+#[must_use]
+pub fn target(text: &str) -> Option<(&str, u16)> {
+    let address = match text.split_once("://") {
+        Some(("redis" | "rediss" | "valkey" | "valkeys", address)) => address.split('/').next()?,
+        Some(_) => return None,
+        None => text,
+    };
+    let (host, port) = match address.rsplit_once(':') {
+        // An IPv6 address has colons of its own, within brackets.
+        Some((host, port)) if !address.ends_with(']') && (!host.contains(':') || host.ends_with(']')) => {
+            (host, port.parse().unwrap_or(0))
+        }
+        _ => (address, REDIS_PORT),
+    };
+    Some((host.trim_matches(['[', ']']), port))
+}
+
 macro_rules! vocabulary {
     ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -338,6 +370,25 @@ mod tests {
         let ordinals: Vec<u8> = Severity::ALL.iter().map(|severity| severity.ordinal()).collect();
         assert_eq!(ordinals, [0, 1, 2, 3]);
         assert!(Severity::Critical > Severity::Major);
+    }
+
+    #[test]
+    fn targets_are_read_as_scrape_jobs_write_them() {
+        for (text, expected) in [
+            ("10.0.0.1:6379", Some(("10.0.0.1", 6379))),
+            ("redis://10.0.0.1:6380", Some(("10.0.0.1", 6380))),
+            ("rediss://cache.example.com:6380/0", Some(("cache.example.com", 6380))),
+            ("valkey://cache/", Some(("cache", 6379))),
+            ("cache", Some(("cache", 6379))),
+            ("[::1]:7000", Some(("::1", 7000))),
+            ("[::1]", Some(("::1", 6379))),
+            ("2001:db8::1", Some(("2001:db8::1", 6379))),
+            ("10.0.0.3:x", Some(("10.0.0.3", 0))),
+            ("http://10.0.0.1:80", None),
+        ] {
+            assert_eq!(target(text), expected, "{text}");
+        }
+        assert_eq!(NodeName::at("::1", 7000), NodeName::at("[::1]", "7000"));
     }
 
     #[test]

@@ -26,14 +26,8 @@ pub(super) struct Address {
 
 impl Address {
     pub(super) fn node(&self) -> NodeName {
-        node_name(&self.host, self.port)
+        NodeName::at(&self.host, self.port)
     }
-}
-
-/// `host:port`, an IPv6 host in brackets.
-#[must_use]
-pub fn node_name(host: &str, port: u16) -> NodeName {
-    NodeName::from(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
 /// Why a URL is refused.

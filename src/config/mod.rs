@@ -24,7 +24,6 @@ use crate::detect::settings::{Settings, Timing};
 use crate::model::{CacheName, NodeName, SeverityMode};
 use crate::thresholds::Thresholds;
 pub use allow::AllowList;
-pub use endpoint::node_name;
 pub use errors::{ConfigError, ConfigErrors};
 pub use load::{Overrides, environment, load};
 pub use planned::Planned;

@@ -10,8 +10,8 @@ use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Found, Member};
-use crate::config::{Access, AllowList, CacheConfig, Discovery, Endpoint, Source, node_name};
-use crate::model::{DiscoveryRefusal, Role};
+use crate::config::{Access, AllowList, CacheConfig, Discovery, Endpoint, Source};
+use crate::model::{DiscoveryRefusal, NodeName, Role};
 use crate::publish::NodePlace;
 
 /// Longest host, characters: DNS knows no longer ones.
@@ -58,7 +58,7 @@ impl<'a> Admission<'a> {
         let judged = join_all(found.iter().map(|found| self.judge(&found.host, found.port))).await;
         let mut members = Vec::new();
         for (found, verdict) in found.into_iter().zip(judged) {
-            let node = node_name(&presentable(&found.host), found.port);
+            let node = NodeName::at(&presentable(&found.host), found.port);
             match verdict {
                 Err(reason) => refused.push((node, reason)),
                 Ok(allow) => members.push(Member {

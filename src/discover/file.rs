@@ -6,12 +6,10 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use super::Found;
+use crate::model::target;
 
 /// Largest file read, bytes: ten thousand targets take half a megabyte.
 const FILE_BYTES_MAX: u64 = 4 << 20;
-
-/// Port of a target without one.
-const PORT: u16 = 6379;
 
 /// Labels are other programs' business.
 #[derive(Deserialize)]
@@ -42,16 +40,8 @@ fn parse(text: &str) -> Result<Vec<Found>, String> {
     Ok(targets.map(|target| found(&target)).collect())
 }
 
-/// `host:port`, `host`, `[v6]:port`, each also after `redis://`. What cannot be read keeps its text as a host: it is
-/// refused and counted with the other hosts that are none.
-fn found(target: &str) -> Found {
-    let rest =
-        ["redis://", "rediss://", "valkey://", "valkeys://"].iter().find_map(|scheme| target.strip_prefix(scheme));
-    let rest = rest.unwrap_or(target).trim_end_matches('/');
-    let bare_v6 = rest.matches(':').count() > 1 && !rest.ends_with(']') && !rest.contains("]:");
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !bare_v6 && !rest.ends_with(']') => (host, port.parse().unwrap_or(0)),
-        _ => (rest, PORT),
-    };
-    Found { host: host.trim_matches(['[', ']']).to_owned(), port, role: None, shard: None, id: None, slots: None }
+/// What cannot be read keeps its text as a host: it is refused and counted with the other hosts that are none.
+fn found(text: &str) -> Found {
+    let (host, port) = target(text).unwrap_or((text, 0));
+    Found { host: host.to_owned(), port, role: None, shard: None, id: None, slots: None }
 }

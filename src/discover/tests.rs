@@ -195,7 +195,7 @@ async fn a_cluster_outlives_its_seeds() {
 
 #[tokio::test]
 async fn strangers_are_counted_and_not_let_in() {
-    let targets = r#"[{"targets": ["127.0.0.1:6379", "redis://10.0.0.2", "127.0.0.1:6379", "8.8.8.8:6379",
+    let targets = r#"[{"targets": ["127.0.0.1:6379", "redis://10.0.0.2:6379/0", "127.0.0.1:6379", "8.8.8.8:6379",
         "169.254.169.254:80", "[2001:db8::1]:6379", "a b:1", "10.0.0.3:x"], "labels": {"env": "x"}}, {"targets": []}]"#;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("targets.json");

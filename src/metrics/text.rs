@@ -168,7 +168,7 @@ impl<'a> NodeText<'a> {
         self.written(&dropin::ROWS_BY_CHANGE[0])
     }
 
-    /// A hash of what they tell, another if their text is: to read values takes a third of the time to write them.
+    /// A hash of what they tell, another where their text is: values are read much faster than they are written.
     #[must_use]
     pub fn steady_hash(&self) -> u128 {
         let mut told = Vec::with_capacity(16 << 10);
@@ -183,9 +183,8 @@ impl<'a> NodeText<'a> {
                 match value {
                     Value::Number(number) => tell(number),
                     Value::Distribution(of) => {
-                        of.points.iter().for_each(|(_, value)| tell(*value));
-                        tell(of.sum);
-                        tell(of.count);
+                        let points = of.points.iter().flat_map(|(at, value)| [*at, *value]);
+                        points.chain([of.sum, of.count]).for_each(tell);
                     }
                 }
             };
@@ -201,7 +200,7 @@ impl<'a> NodeText<'a> {
     }
 
     fn written(&self, rows: &[&DropInRow]) -> Vec<u8> {
-        // Heads are the same for all; the rest is a few times as long as what the server said.
+        // Of a server with thirty commands in use, the larger part is about as long.
         let mut out = Vec::with_capacity(64 << 10);
         for row in rows {
             Series::of(&row.family, &mut out).within("", |sink| row.read(&self.0, sink));

@@ -16,12 +16,10 @@ use super::api::{accepts_gzip, failed};
 use crate::config::RedisMetrics;
 use crate::metrics::Selection;
 use crate::metrics::encode::{CONTENT_TYPE, node_body};
+use crate::model::{NodeName, target};
 
 /// What `collect[]` may name.
 const COLLECTORS: &str = "cache, node, redis, exporter";
-
-/// Port of a target that names none.
-const REDIS_PORT: u16 = 6379;
 
 /// The fleet; `?cache=` (repeatable) and `?collect[]=` leave out the rest of it.
 pub(super) async fn metrics(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
@@ -75,13 +73,14 @@ fn selection(query: &str, redis: RedisMetrics) -> Result<Option<Selection>, Stri
 /// unknown here, and is never connected to.
 pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let query = query.unwrap_or_default();
-    let target = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "target").map(|(_, target)| target);
-    let Some(target) = target else {
+    let text = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "target").map(|(_, text)| text);
+    let Some(text) = text else {
         return (StatusCode::BAD_REQUEST, "the parameter target is missing, expected target=HOST:PORT\n")
             .into_response();
     };
     let fleet = app.publisher.fleet();
-    let Some(node) = node_name(&target).and_then(|name| fleet.node(&name)) else {
+    let name = target(&text).map(|(host, port)| NodeName::at(host, port));
+    let Some(node) = name.and_then(|name| fleet.node(name.as_str())) else {
         return (StatusCode::NOT_FOUND, "the target is no node that this exporter polls\n").into_response();
     };
     node.interest.note();
@@ -90,20 +89,6 @@ pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuer
         Ok(parts) => shared(parts, compressed),
         Err(error) => failed(&error),
     }
-}
-
-/// `HOST:PORT` of a target as scrape jobs write it: `HOST`, `HOST:PORT`, `redis://HOST:PORT`, `redis://HOST:PORT/0`.
-fn node_name(target: &str) -> Option<String> {
-    let address = match target.split_once("://") {
-        Some(("redis" | "rediss" | "valkey" | "valkeys", address)) => address.split('/').next()?,
-        Some(_) => return None,
-        None => target,
-    };
-    let port_given = address.rsplit_once(':').is_some_and(|(host, port)| {
-        // An IPv6 address has colons of its own, within brackets.
-        port.bytes().all(|byte| byte.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']'))
-    });
-    Some(if port_given { address.to_owned() } else { format!("{address}:{REDIS_PORT}") })
 }
 
 /// An answer that shares its parts with others.
@@ -131,21 +116,6 @@ fn exposition(length: usize, body: Body, compressed: bool) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn targets_are_read_as_scrape_jobs_write_them() {
-        for (target, name) in [
-            ("10.0.0.1:6379", Some("10.0.0.1:6379")),
-            ("redis://10.0.0.1:6380", Some("10.0.0.1:6380")),
-            ("rediss://cache.example.com:6380/0", Some("cache.example.com:6380")),
-            ("cache", Some("cache:6379")),
-            ("[::1]:7000", Some("[::1]:7000")),
-            ("[::1]", Some("[::1]:6379")),
-            ("http://10.0.0.1:80", None),
-        ] {
-            assert_eq!(node_name(target).as_deref(), name, "{target}");
-        }
-    }
 
     #[test]
     fn queries_select_or_are_refused() {

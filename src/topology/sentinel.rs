@@ -66,7 +66,7 @@ impl Instance {
     pub fn read(fields: &[String]) -> Option<Self> {
         let field = |name| field(fields, name);
         Some(Self {
-            address: address(field("ip")?, field("port")?),
+            address: NodeName::at(field("ip")?, field("port")?),
             run_id: field("runid").filter(|id| !id.is_empty()).map(Arc::from),
             flags: flags(field("flags").unwrap_or_default()),
             reported: match field("role-reported") {
@@ -121,7 +121,7 @@ impl MasterView {
     /// of a failover that is the new master already.
     pub fn told(&mut self, reply: &[String]) {
         if let [host, port] = reply {
-            let told = address(host, port);
+            let told = NodeName::at(host, port);
             if told != self.instance.address {
                 let promoted = self.replicas.iter().find(|replica| replica.address == told);
                 self.instance = promoted.cloned().unwrap_or(Instance {
@@ -160,7 +160,7 @@ fn master_line(parts: Parts<'_>) -> Option<MasterView> {
     };
     Some(MasterView {
         name: Arc::from(parts.text("name")?),
-        instance: Instance { address: address(ip, port), run_id: None, flags, reported: None },
+        instance: Instance { address: NodeName::at(ip, port), run_id: None, flags, reported: None },
         config_epoch: None,
         known_replicas: parts.counter("slaves"),
         known_sentinels: parts.counter("sentinels"),
@@ -169,12 +169,6 @@ fn master_line(parts: Parts<'_>) -> Option<MasterView> {
         replicas: Vec::new(),
         sentinels: Vec::new(),
     })
-}
-
-/// `host:port`, as nodes are named.
-pub(super) fn address(host: &str, port: &str) -> NodeName {
-    let bare = host.contains(':') && !host.starts_with('[');
-    NodeName::from(if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
 fn field<'a>(fields: &'a [String], name: &str) -> Option<&'a str> {
@@ -225,7 +219,7 @@ pub(super) mod tests {
         assert_eq!((instance.address.as_str(), &instance.run_id), ("[::1]:6379", &None));
         assert_eq!(instance.host_and_port(), Some(("::1", 6379)));
         for [host, port] in [["", "6379"], ["a", "0"], ["a", "x"]] {
-            assert_eq!(Instance { address: address(host, port), ..instance.clone() }.host_and_port(), None);
+            assert_eq!(Instance { address: NodeName::at(host, port), ..instance.clone() }.host_and_port(), None);
         }
     }
 
