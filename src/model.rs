@@ -74,15 +74,16 @@ impl NodeName {
 const REDIS_PORT: u16 = 6379;
 
 /// Host, without brackets, and port of a target as scrape jobs and target files write it: `HOST`, `HOST:PORT`,
-/// `[IPV6]:PORT`, `IPV6`, each also as `redis://` (`rediss://`, `valkey://`, `valkeys://`) with or without a database
-/// behind it. A port that is none is 0; `None` of another scheme.
+/// `[IPV6]:PORT`, `IPV6`, each also as `redis://` (`rediss://`, `valkey://`, `valkeys://`) with or without credentials
+/// before it and a database behind it. A port that is none is 0; `None` of another scheme.
 #[must_use]
 pub fn target(text: &str) -> Option<(&str, u16)> {
     let address = match text.split_once("://") {
-        Some(("redis" | "rediss" | "valkey" | "valkeys", address)) => address.split('/').next()?,
+        Some(("redis" | "rediss" | "valkey" | "valkeys", address)) => without_credentials(address),
         Some(_) => return None,
-        None => text,
+        None => without_credentials(text),
     };
+    let address = address.split(['/', '?']).next()?;
     let (host, port) = match address.rsplit_once(':') {
         // An IPv6 address has colons of its own, within brackets.
         Some((host, port)) if !address.ends_with(']') && (!host.contains(':') || host.ends_with(']')) => {
@@ -91,6 +92,12 @@ pub fn target(text: &str) -> Option<(&str, u16)> {
         _ => (address, REDIS_PORT),
     };
     Some((host.trim_matches(['[', ']']), port))
+}
+
+/// A target without `USER:PASSWORD@`, which goes into no log and no label.
+#[must_use]
+pub fn without_credentials(target: &str) -> &str {
+    target.rsplit('@').next().unwrap_or_default()
 }
 
 macro_rules! vocabulary {
@@ -379,6 +386,7 @@ mod tests {
             ("redis://10.0.0.1:6380", Some(("10.0.0.1", 6380))),
             ("rediss://cache.example.com:6380/0", Some(("cache.example.com", 6380))),
             ("valkey://cache/", Some(("cache", 6379))),
+            ("redis://user:pa/ss@10.0.0.1:6380/0?x=y", Some(("10.0.0.1", 6380))),
             ("cache", Some(("cache", 6379))),
             ("[::1]:7000", Some(("::1", 7000))),
             ("[::1]", Some(("::1", 6379))),
