@@ -62,9 +62,10 @@ name! {
 }
 
 impl NodeName {
-    /// The name of the server there; an IPv6 address gets the brackets that it needs.
+    /// The name of the server there, in lower case; an IPv6 address gets the brackets that it needs.
     #[must_use]
     pub fn at(host: &str, port: impl fmt::Display) -> Self {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
         let bare = host.contains(':') && !host.starts_with('[');
         Self::from(if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
     }
@@ -397,6 +398,7 @@ mod tests {
             assert_eq!(target(text), expected, "{text}");
         }
         assert_eq!(NodeName::at("::1", 7000), NodeName::at("[::1]", "7000"));
+        assert_eq!(NodeName::at("Cache.Example.com.", 1).as_str(), "cache.example.com:1");
     }
 
     #[test]

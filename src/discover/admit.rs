@@ -47,7 +47,7 @@ impl<'a> Admission<'a> {
         found: Vec<Found>,
         access: &Access,
         known: &[Member],
-        refused: &mut Vec<(crate::model::NodeName, DiscoveryRefusal)>,
+        refused: &mut Vec<(NodeName, DiscoveryRefusal)>,
     ) -> Vec<Member> {
         let mut seen = BTreeSet::new();
         let found: Vec<Found> = found

@@ -226,7 +226,8 @@ fn shared(text: &FleetText<'_>) -> io::Result<Vec<Part>> {
 }
 
 /// The drop-in metrics of one node, in parts that follow each other. Compressed, they are made once per poll however
-/// many ask: each replica of a Prometheus does. What has not changed since they were made last is not compressed again.
+/// many ask: each replica of a Prometheus does. The families that seldom change are compressed again
+/// only when one of them has changed.
 ///
 /// # Errors
 /// Should compression fail: a fault of the program.
@@ -242,13 +243,13 @@ pub fn node_body(node: &NodeSnapshot, compressed: bool) -> Result<Vec<Bytes>, En
     let steady = match node.steady.of(hash) {
         Some(kept) => kept,
         None => {
-            let part = Arc::new(SteadyPart { hash, text: deflate(&text.steady(), FlushCompress::Sync)? });
+            let part = Arc::new(SteadyPart { hash, deflated: deflate(&text.steady(), FlushCompress::Sync)? });
             node.steady.keep(Arc::clone(&part));
             part
         }
     };
     let moving = deflate(&text.moving(), FlushCompress::Finish)?;
-    Ok(node.compressed.get_or_init(|| gzip([&steady.text, &moving])).clone())
+    Ok(node.compressed.get_or_init(|| gzip([&steady.deflated, &moving])).clone())
 }
 
 /// One gzip member of these blocks.
@@ -282,6 +283,8 @@ fn deflate(plain: &[u8], end: FlushCompress) -> io::Result<Deflated> {
             compress.compress_vec(&plain[taken..], &mut blocks, end).map_err(io::Error::other)?;
             // Room left over: nothing more is to come.
             if compress.total_in() as usize == plain.len() && blocks.len() - before < room {
+                // Of a node that is read it stays for as long as it is.
+                blocks.shrink_to_fit();
                 return Ok(Deflated { blocks: blocks.into(), crc });
             }
         }

@@ -168,23 +168,25 @@ impl<'a> NodeText<'a> {
         self.written(&dropin::ROWS_BY_CHANGE[0])
     }
 
-    /// A hash of what they tell, another where their text is: values are read much faster than they are written.
+    /// A hash of what they tell: where their text differs, so does it. Values are read much faster than they are written.
     #[must_use]
     pub fn steady_hash(&self) -> u128 {
         let mut told = Vec::with_capacity(16 << 10);
         for (index, row) in dropin::ROWS_BY_CHANGE[0].iter().enumerate() {
             let mut sink = |labels: &[&str], value: Value<'_>| {
-                told.extend_from_slice(&index.to_le_bytes());
+                let mut tell = |bytes: &[u8]| told.extend_from_slice(bytes);
+                tell(&index.to_le_bytes());
+                tell(&labels.len().to_le_bytes());
                 for label in labels {
-                    told.extend_from_slice(&label.len().to_le_bytes());
-                    told.extend_from_slice(label.as_bytes());
+                    tell(&label.len().to_le_bytes());
+                    tell(label.as_bytes());
                 }
-                let mut tell = |number: f64| told.extend_from_slice(&number.to_le_bytes());
                 match value {
-                    Value::Number(number) => tell(number),
+                    Value::Number(number) => tell(&number.to_le_bytes()),
                     Value::Distribution(of) => {
+                        tell(&of.points.len().to_le_bytes());
                         let points = of.points.iter().flat_map(|(at, value)| [*at, *value]);
-                        points.chain([of.sum, of.count]).for_each(tell);
+                        points.chain([of.sum, of.count]).for_each(|number| tell(&number.to_le_bytes()));
                     }
                 }
             };

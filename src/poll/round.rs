@@ -256,7 +256,10 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use flate2::Crc;
+
     use super::*;
+    use crate::publish::snapshot::{Deflated, SteadyPart};
     use crate::wire::scripted::{Script, ScriptedServer, deserted};
 
     fn set(nodes: Vec<Endpoint>) -> NodeSet {
@@ -326,6 +329,22 @@ mod tests {
         collect(&mut nodes).await;
         assert!(nodes.snapshots()[0].compressed.get().is_none());
         assert!(before.compressed.get().is_some(), "whoever still reads the old one has it");
+    }
+
+    #[tokio::test]
+    async fn what_seldom_changes_stays_while_somebody_reads_it() {
+        let server = ScriptedServer::start(Script::default()).await;
+        for is_read in [true, false] {
+            let mut nodes = Nodes::new(&set(vec![server.endpoint()]));
+            let node = nodes.snapshots().remove(0);
+            if is_read {
+                node.interest.note();
+            }
+            let deflated = Deflated { blocks: "made".into(), crc: Crc::new() };
+            node.steady.keep(Arc::new(SteadyPart { hash: 1, deflated }));
+            collect(&mut nodes).await;
+            assert_eq!(nodes.snapshots()[0].steady.of(1).is_some(), is_read);
+        }
     }
 
     #[tokio::test]

@@ -76,7 +76,7 @@ fn of_variable(query: &str) -> Option<String> {
         ("label_values", Some((series, label))) => Some(format!("count by ({}) ({series})", label.trim())),
         ("label_values", None) => Some(format!("count by ({}) ({{__name__=~\".+\"}})", arguments.trim())),
         ("query_result", _) => Some(arguments.to_owned()),
-        ("metrics", _) => Some(format!("count by (__name__) ({{__name__=~\"{arguments}\"}})")),
+        ("metrics", _) => Some(format!("count by (__name__) ({{__name__=~\".*{arguments}.*\"}})")),
         _ => None,
     }
 }
