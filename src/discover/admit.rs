@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Found, Member};
 use crate::config::{Access, AllowList, CacheConfig, Discovery, Endpoint, Source};
-use crate::model::{DiscoveryRefusal, NodeName, Role};
+use crate::model::{DiscoveryRefusal, NodeName, Role, without_credentials};
 use crate::publish::NodePlace;
 
 /// Longest host, characters: DNS knows no longer ones.
@@ -119,9 +119,9 @@ async fn resolve(host: &str, deadline: Instant) -> Vec<IpAddr> {
     }
 }
 
-/// A host that nobody has checked, fit for a log line.
+/// A host that nobody has checked, fit for a log line: it may be a whole URL with a password.
 fn presentable(host: &str) -> String {
-    host.chars().filter(|letter| !letter.is_control()).take(HOST_CHARACTERS_MAX).collect()
+    without_credentials(host).chars().filter(|letter| !letter.is_control()).take(HOST_CHARACTERS_MAX).collect()
 }
 
 /// How to reach a cache's nodes. Addresses out of DNS have no name that a certificate could carry: it is that of

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use super::Found;
-use crate::model::{target, without_credentials};
+use crate::model::target;
 
 /// Largest file read, bytes: ten thousand targets take half a megabyte.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -42,6 +42,6 @@ fn parse(text: &str) -> Result<Vec<Found>, String> {
 
 /// What cannot be read keeps its text as a host: it is refused and counted with the other hosts that are none.
 fn found(text: &str) -> Found {
-    let (host, port) = target(text).unwrap_or((without_credentials(text), 0));
+    let (host, port) = target(text).unwrap_or((text, 0));
     Found { host: host.to_owned(), port, role: None, shard: None, id: None, slots: None }
 }

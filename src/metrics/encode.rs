@@ -226,19 +226,20 @@ fn shared(text: &FleetText<'_>) -> io::Result<Vec<Part>> {
 }
 
 /// The drop-in metrics of one node, in parts that follow each other. Compressed, they are made once per poll however
-/// many ask: each replica of a Prometheus does. The families that seldom change are compressed again
-/// only when one of them has changed.
+/// many ask: each replica of a Prometheus does. The families that seldom change are compressed again only when one of
+/// them has changed.
 ///
 /// # Errors
 /// Should compression fail: a fault of the program.
 pub fn node_body(node: &NodeSnapshot, compressed: bool) -> Result<Vec<Bytes>, EncodeError> {
-    if let Some(made) = node.compressed.get().filter(|_| compressed) {
+    if !compressed {
+        let text = NodeText::new(node);
+        return Ok(vec![text.steady().into(), text.moving().into()]);
+    }
+    if let Some(made) = node.compressed.get() {
         return Ok(made.clone());
     }
     let text = NodeText::new(node);
-    if !compressed {
-        return Ok(vec![text.steady().into(), text.moving().into()]);
-    }
     let hash = text.steady_hash();
     let steady = match node.steady.of(hash) {
         Some(kept) => kept,

@@ -113,7 +113,7 @@ pub struct Deflated {
 pub struct SteadyPart {
     /// A hash of what it tells.
     pub hash: u128,
-    /// Its text: some 10 KB of a server with thirty commands in use.
+    /// Its text.
     pub deflated: Deflated,
 }
 

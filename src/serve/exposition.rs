@@ -93,11 +93,8 @@ pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuer
 
 /// An answer that shares its parts with others.
 fn shared(parts: Vec<Bytes>, compressed: bool) -> Response {
-    let length = parts.iter().map(Bytes::len).sum();
-    exposition(length, Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>))), compressed)
-}
-
-fn exposition(length: usize, body: Body, compressed: bool) -> Response {
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    let body = Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>)));
     let mut response = (
         [
             (header::CONTENT_TYPE, CONTENT_TYPE),

@@ -36,6 +36,18 @@ enum Difference {
     /// Labels of a series that is 0 on one side and not on the other, or passes a threshold on one side only: told, but
     /// which value is right is asked in [`super::peer`].
     Value(String),
+    /// There is an answer there; here there is this error.
+    Failed(String),
+}
+
+impl Difference {
+    /// Of a series that both sides have, and only one shows.
+    fn in_value(self) -> Self {
+        match self {
+            Self::Missing(labels) | Self::More(labels) | Self::Value(labels) => Self::Value(labels),
+            Self::Failed(error) => Self::Failed(error),
+        }
+    }
 }
 
 impl fmt::Display for Difference {
@@ -44,6 +56,7 @@ impl fmt::Display for Difference {
             Self::Missing(labels) => write!(f, "{{{labels}}} is not here"),
             Self::More(labels) => write!(f, "{{{labels}}} is only here"),
             Self::Value(labels) => write!(f, "{{{labels}}} is 0, or past a threshold, on one side"),
+            Self::Failed(error) => write!(f, "here it fails: {error}"),
         }
     }
 }
@@ -135,34 +148,37 @@ impl Sides {
         of_series.chain(of_target).collect::<Vec<_>>().join(" ")
     }
 
+    /// How many series an expression has there, and how those here differ; the error is that of the answer there.
+    async fn compared(&self, expr: &Expr) -> Result<(usize, BTreeSet<Difference>), (String, String)> {
+        let there = self.answer("there", expr).await?;
+        let found = match self.answer("here", expr).await {
+            Ok(here) => differences(&there, &here),
+            Err((_, error)) => [Difference::Failed(error)].into(),
+        };
+        Ok((there.len(), found))
+    }
+
     /// Asks both sides for an expression: as it stands, and with its comparisons saying 0 or 1.
     async fn ask(&self, expr: &Expr) -> Outcome {
-        let (mut found, mut count, mut covered) = (BTreeSet::new(), 0, false);
-        if let Some(expr) = asked::without_thresholds(expr)
-            && let Ok(there) = self.answer("there", &expr).await
-        {
-            count = there.len();
-            match self.answer("here", &expr).await {
-                Ok(here) => found = differences(&there, &here),
-                Err((_, error)) => drop(found.insert(Difference::Missing(error))),
-            }
-            // The same series: what passes a threshold on one side only has another value.
-            covered = count > 0 && in_values_only(&found);
-        }
-        let there = match self.answer("there", expr).await {
-            Ok(series) => series,
+        let (mut count, mut found) = match self.compared(expr).await {
+            Ok(compared) => compared,
             Err((kind, error)) if kind == "bad_data" => return Outcome::NotUnderstood(error),
             Err((_, error)) => return Outcome::NothingThere(error),
         };
-        if !there.is_empty() {
-            count = count.max(there.len());
-            match self.answer("here", expr).await {
-                Ok(here) => found.extend(differences(&there, &here).into_iter().map(|difference| match difference {
-                    Difference::Missing(labels) | Difference::More(labels) if covered => Difference::Value(labels),
-                    difference => difference,
-                })),
-                Err((_, error)) => drop(found.insert(Difference::Missing(error))),
+        if count == 0 {
+            // Only here: without its comparisons it is told whether that is more than a value past a threshold.
+            found.clear();
+        }
+        // Where it cannot be asked like that, as it stands is what counts.
+        if let Some(expr) = asked::without_thresholds(expr)
+            && let Ok((of_all, differing)) = self.compared(&expr).await
+        {
+            // The same series: what passes a threshold on one side only has another value.
+            if of_all > 0 && in_values_only(&differing) {
+                found = found.into_iter().map(Difference::in_value).collect();
             }
+            count = count.max(of_all);
+            found.extend(differing);
         }
         if count == 0 { Outcome::NothingThere(String::new()) } else { Outcome::Compared(count, found) }
     }
@@ -218,7 +234,7 @@ fn departure(expr: &str, found: &BTreeSet<Difference>) -> Option<&'static str> {
     // Where the expression selects names by a pattern, those that differ stand in the answer.
     let differing = found.iter().filter_map(|difference| match difference {
         Difference::Missing(labels) | Difference::More(labels) => labels.strip_prefix("__name__="),
-        Difference::Value(_) => None,
+        Difference::Value(_) | Difference::Failed(_) => None,
     });
     let differing = differing.map(|rest| rest.split(' ').next().unwrap_or_default().to_owned());
     let names: Vec<String> =
