@@ -2,15 +2,16 @@
 //! fleet is large.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read as _};
 use std::panic;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
+use flate2::bufread::DeflateDecoder;
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use prometheus::Encoder as _;
 use prometheus::TextEncoder;
@@ -18,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::own::OwnMetrics;
-use super::text::{FleetText, NodeText, Row, Selection};
+use super::text::{FleetText, NodeText, PIECE, Row, Selection};
 use crate::config::RedisMetrics;
 use crate::publish::snapshot::{Deflated, SteadyPart};
 use crate::publish::{FleetSnapshot, NodeSnapshot, Publisher};
@@ -39,30 +40,24 @@ const ROWS_PER_PART: usize = 8;
 /// From so many nodes on it is: below, a second thread costs more than it saves.
 const SHARED_FROM_NODES: usize = 100;
 
-/// One body, in parts that follow each other: what every scrape of a snapshot shares, and the exporter's own metrics
-/// behind it, which are of the moment.
+/// What every scrape of a snapshot shares, and the exporter's own metrics behind it, which are of the moment.
 #[derive(Debug)]
-pub struct Encoded {
-    /// The text.
-    pub plain: Vec<Bytes>,
-    /// The text, compressed at the fastest level: a higher one costs seven times the CPU for a seventh of the size.
-    pub gzip: Vec<Bytes>,
+struct Encoded {
+    fleet: Arc<FleetBody>,
+    own: Bytes,
+    /// Both compressed at the fastest level: a higher one costs seven times the CPU for a seventh of the size.
+    gzip: Vec<Bytes>,
     at: Instant,
 }
 
 /// The fleet as of one snapshot, in parts that follow each other.
 #[derive(Debug)]
 struct FleetBody {
-    parts: Vec<Part>,
+    parts: Vec<Deflated>,
+    /// The text of the parts, which is ten times larger: made when first asked for. Prometheus never does.
+    plain: OnceLock<Vec<Bytes>>,
     generation: u64,
     selection: Selection,
-}
-
-/// Some families.
-#[derive(Debug)]
-struct Part {
-    plain: Bytes,
-    deflated: Deflated,
 }
 
 /// Why there is no body.
@@ -85,7 +80,7 @@ pub struct Encoder {
     publisher: Arc<Publisher>,
     own: Arc<OwnMetrics>,
     redis: Arc<ArcSwap<RedisMetrics>>,
-    latest: ArcSwapOption<(Arc<FleetBody>, Encoded)>,
+    latest: ArcSwapOption<Encoded>,
     /// Held while encoding, by the work itself: a scraper who hangs up does not let a second encoding start beside
     /// the one under way, and those who wait hold no thread.
     flight: Arc<Mutex<()>>,
@@ -104,24 +99,24 @@ impl Encoder {
         **self.redis.load()
     }
 
-    /// The body of `/metrics` as of now: (text, compressed).
+    /// The body of `/metrics` as of now, in parts that follow each other, compressed or as text.
     ///
     /// # Errors
     /// On a fault of the program only; the fleet's state cannot fail it.
-    pub async fn encoded(self: &Arc<Self>) -> Result<[Vec<Bytes>; 2], EncodeError> {
-        if let Some(fresh) = self.fresh(&self.publisher.fleet()) {
+    pub async fn encoded(self: &Arc<Self>, compressed: bool) -> Result<Vec<Bytes>, EncodeError> {
+        if let Some(fresh) = self.fresh(&self.publisher.fleet(), compressed) {
             return Ok(fresh);
         }
         let flight = Arc::clone(&self.flight).lock_owned().await;
         // Whoever encoded meanwhile did it for us as well.
         let fleet = self.publisher.fleet();
-        if let Some(fresh) = self.fresh(&fleet) {
+        if let Some(fresh) = self.fresh(&fleet, compressed) {
             return Ok(fresh);
         }
         let this = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let _flight = flight;
-            this.renew(&fleet)
+            this.renew(&fleet, compressed)
         })
         .await?
     }
@@ -130,78 +125,96 @@ impl Encoder {
     ///
     /// # Errors
     /// As [`Encoder::encoded`].
-    pub async fn selected(self: &Arc<Self>, selection: Selection) -> Result<[Vec<Bytes>; 2], EncodeError> {
+    pub async fn selected(self: &Arc<Self>, selection: Selection, compressed: bool) -> Result<Vec<Bytes>, EncodeError> {
         let flight = Arc::clone(&self.flight).lock_owned().await;
         let this = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let _flight = flight;
             let own = selection.exporter;
-            let body = FleetBody::new(&this.publisher.fleet(), selection)?;
-            let Encoded { plain, gzip, .. } = this.complete(&body, own)?;
-            Ok([plain, gzip])
+            let fleet = FleetBody::new(&this.publisher.fleet(), selection)?;
+            this.complete(Arc::new(fleet), own)?.body(compressed)
         })
         .await?
     }
 
-    fn fresh(&self, fleet: &FleetSnapshot) -> Option<[Vec<Bytes>; 2]> {
+    fn fresh(&self, fleet: &FleetSnapshot, compressed: bool) -> Option<Vec<Bytes>> {
         let latest = self.latest.load();
-        let (body, encoded) = &**latest.as_ref()?;
-        let fresh = body.serves(fleet, self.redis()) && encoded.at.elapsed() < MAX_AGE;
-        fresh.then(|| [encoded.plain.clone(), encoded.gzip.clone()])
+        let encoded = latest.as_ref().filter(|encoded| encoded.fleet.serves(fleet, self.redis()))?;
+        let at_hand = compressed || encoded.fleet.plain.get().is_some();
+        if at_hand && encoded.at.elapsed() < MAX_AGE { encoded.body(compressed).ok() } else { None }
     }
 
-    fn renew(&self, fleet: &FleetSnapshot) -> Result<[Vec<Bytes>; 2], EncodeError> {
+    fn renew(&self, fleet: &FleetSnapshot, compressed: bool) -> Result<Vec<Bytes>, EncodeError> {
         let (latest, redis) = (self.latest.load_full(), self.redis());
-        let body = match latest.as_deref() {
-            Some((body, _)) if body.serves(fleet, redis) => Arc::clone(body),
+        let body = match latest {
+            Some(latest) if latest.fleet.serves(fleet, redis) => Arc::clone(&latest.fleet),
             _ => Arc::new(FleetBody::new(fleet, Selection::all(redis))?),
         };
-        let encoded = self.complete(&body, true)?;
-        let bodies = [encoded.plain.clone(), encoded.gzip.clone()];
-        self.latest.store(Some(Arc::new((body, encoded))));
-        Ok(bodies)
+        let encoded = self.complete(body, true)?;
+        let body = encoded.body(compressed)?;
+        self.latest.store(Some(Arc::new(encoded)));
+        Ok(body)
     }
 
-    /// The fleet's part with the end of both bodies; `own`: the exporter's own metrics before it.
-    fn complete(&self, body: &FleetBody, own: bool) -> Result<Encoded, EncodeError> {
-        let mut tail = Vec::new();
+    /// The fleet's part with the end of the body; `own`: the exporter's own metrics before it.
+    fn complete(&self, fleet: Arc<FleetBody>, own: bool) -> Result<Encoded, EncodeError> {
+        let mut text = Vec::new();
         if own {
-            TextEncoder::new().encode(&self.own.gather(), &mut tail)?;
+            TextEncoder::new().encode(&self.own.gather(), &mut text)?;
         }
-        let tail = Part::new(tail, FlushCompress::Finish)?;
-        let parts = || body.parts.iter().chain([&tail]);
-        let plain = parts().map(|part| part.plain.clone()).collect();
-        Ok(Encoded { plain, gzip: gzip(parts().map(|part| &part.deflated)), at: Instant::now() })
+        let end = deflate(FlushCompress::Finish, |add| add(&text))?;
+        let gzip = gzip(fleet.parts.iter().chain([&end]));
+        Ok(Encoded { fleet, own: text.into(), gzip, at: Instant::now() })
+    }
+}
+
+impl Encoded {
+    fn body(&self, compressed: bool) -> Result<Vec<Bytes>, EncodeError> {
+        if compressed {
+            return Ok(self.gzip.clone());
+        }
+        let mut body = self.fleet.plain()?.to_vec();
+        body.push(self.own.clone());
+        Ok(body)
     }
 }
 
 impl FleetBody {
     fn new(fleet: &FleetSnapshot, selection: Selection) -> Result<Self, EncodeError> {
         let text = FleetText::new(fleet, &selection);
-        let parts = if text.nodes() < SHARED_FROM_NODES { vec![Part::of(&text, &text.rows)?] } else { shared(&text)? };
-        Ok(Self { parts, generation: fleet.generation, selection })
+        let parts = if text.nodes() < SHARED_FROM_NODES { vec![part(&text, &text.rows)?] } else { shared(&text)? };
+        Ok(Self { parts, plain: OnceLock::new(), generation: fleet.generation, selection })
     }
 
     fn serves(&self, fleet: &FleetSnapshot, redis: RedisMetrics) -> bool {
         self.generation == fleet.generation && self.selection.redis == redis
     }
+
+    /// The text. Made again by every thread that comes before the first is ready: callers hold the flight.
+    fn plain(&self) -> io::Result<&[Bytes]> {
+        if let Some(made) = self.plain.get() {
+            return Ok(made);
+        }
+        let made = self.parts.iter().map(inflate).collect::<io::Result<_>>()?;
+        Ok(self.plain.get_or_init(|| made))
+    }
 }
 
-impl Part {
-    fn new(plain: Vec<u8>, end: FlushCompress) -> io::Result<Self> {
-        let deflated = deflate(&plain, end)?;
-        Ok(Self { plain: plain.into(), deflated })
-    }
-
-    fn of(text: &FleetText<'_>, rows: &[Row]) -> io::Result<Self> {
-        let mut plain = Vec::new();
-        text.write(rows, &mut plain);
-        Self::new(plain, FlushCompress::Sync)
-    }
+/// The families of these rows, compressed as they are written: never is there much of them as text.
+fn part(text: &FleetText<'_>, rows: &[Row]) -> io::Result<Deflated> {
+    let mut room = Vec::with_capacity(2 * PIECE);
+    deflate(FlushCompress::Sync, |add| {
+        let mut take = |piece: &mut Vec<u8>| {
+            add(piece)?;
+            piece.clear();
+            Ok(())
+        };
+        rows.iter().try_for_each(|row| text.write(*row, &mut room, &mut take))
+    })
 }
 
 /// All of the text, by this thread and one more: each takes the next part that nobody has begun.
-fn shared(text: &FleetText<'_>) -> io::Result<Vec<Part>> {
+fn shared(text: &FleetText<'_>) -> io::Result<Vec<Deflated>> {
     let rows: Vec<&[Row]> = text.rows.chunks(ROWS_PER_PART).collect();
     let next = AtomicUsize::new(0);
     let work = || {
@@ -209,7 +222,7 @@ fn shared(text: &FleetText<'_>) -> io::Result<Vec<Part>> {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(rows) = rows.get(index) else { return Ok::<_, io::Error>(parts) };
-            parts.push((index, Part::of(text, rows)?));
+            parts.push((index, part(text, rows)?));
         }
     };
     let mut parts = thread::scope(|scope| {
@@ -244,12 +257,13 @@ pub fn node_body(node: &NodeSnapshot, compressed: bool) -> Result<Vec<Bytes>, En
     let steady = match node.steady.of(hash) {
         Some(kept) => kept,
         None => {
-            let part = Arc::new(SteadyPart { hash, deflated: deflate(&text.steady(), FlushCompress::Sync)? });
+            let part =
+                Arc::new(SteadyPart { hash, deflated: deflate(FlushCompress::Sync, |add| add(&text.steady()))? });
             node.steady.keep(Arc::clone(&part));
             part
         }
     };
-    let moving = deflate(&text.moving(), FlushCompress::Finish)?;
+    let moving = deflate(FlushCompress::Finish, |add| add(&text.moving()))?;
     Ok(node.compressed.get_or_init(|| gzip([&steady.deflated, &moving])).clone())
 }
 
@@ -270,26 +284,42 @@ thread_local! {
     static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
 }
 
-/// The text as deflated blocks. They refer to nothing before them, so that blocks made apart can be put together.
-fn deflate(plain: &[u8], end: FlushCompress) -> io::Result<Deflated> {
-    let (mut crc, mut blocks) = (Crc::new(), Vec::with_capacity(plain.len() / 8 + 64));
-    crc.update(plain);
+/// The text, which `write` adds piece by piece, as deflated blocks. They refer to nothing before them, so that blocks
+/// made apart can be put together.
+fn deflate(
+    end: FlushCompress,
+    write: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+) -> io::Result<Deflated> {
+    let (mut crc, mut blocks) = (Crc::new(), Vec::new());
     COMPRESS.with_borrow_mut(|compress| {
         compress.reset();
-        loop {
-            blocks.reserve((plain.len() / 8).max(4 << 10));
-            let taken = compress.total_in() as usize;
-            let room = blocks.capacity() - blocks.len();
-            let before = blocks.len();
-            compress.compress_vec(&plain[taken..], &mut blocks, end).map_err(io::Error::other)?;
-            // Room left over: nothing more is to come.
-            if compress.total_in() as usize == plain.len() && blocks.len() - before < room {
-                // Of a node that is read it stays for as long as it is.
-                blocks.shrink_to_fit();
-                return Ok(Deflated { blocks: blocks.into(), crc });
+        let mut add = |mut plain: &[u8], flush| {
+            crc.update(plain);
+            loop {
+                blocks.reserve((plain.len() / 8).max(4 << 10));
+                let (taken, room) = (compress.total_in(), blocks.capacity() - blocks.len());
+                let before = blocks.len();
+                compress.compress_vec(plain, &mut blocks, flush).map_err(io::Error::other)?;
+                plain = &plain[(compress.total_in() - taken) as usize..];
+                // Room left over: nothing more is to come.
+                if plain.is_empty() && blocks.len() - before < room {
+                    return Ok(());
+                }
             }
-        }
-    })
+        };
+        write(&mut |plain| add(plain, FlushCompress::None))?;
+        add(&[], end)
+    })?;
+    // Of a node that is read they stay for as long as it is.
+    blocks.shrink_to_fit();
+    Ok(Deflated { blocks: blocks.into(), crc })
+}
+
+/// The text of deflated blocks.
+fn inflate(deflated: &Deflated) -> io::Result<Bytes> {
+    let mut plain = vec![0; deflated.crc.amount() as usize];
+    DeflateDecoder::new(&*deflated.blocks).read_exact(&mut plain)?;
+    Ok(plain.into())
 }
 
 #[cfg(test)]
@@ -308,6 +338,12 @@ mod tests {
         (Arc::clone(&publisher), Arc::new(Encoder::new(publisher, own, redis)))
     }
 
+    /// The text, and compressed, of the same moment: once there is a text, there is both.
+    async fn bodies(encoder: &Arc<Encoder>) -> [Vec<Bytes>; 2] {
+        let plain = encoder.encoded(false).await.unwrap();
+        [plain, encoder.encoded(true).await.unwrap()]
+    }
+
     fn unzipped(gzip: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
         flate2::bufread::GzDecoder::new(gzip).read_to_end(&mut plain).unwrap();
@@ -316,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_bodies_hold_the_same_text_without_duplicates() {
-        let [plain, gzip] = encoder().1.encoded().await.unwrap().map(|parts| parts.concat());
+        let [plain, gzip] = bodies(&encoder().1).await.map(|parts| parts.concat());
         // One member, as all decoders read it, those that stop after the first among them.
         assert_eq!(unzipped(&gzip), plain);
         let text = std::str::from_utf8(&plain).unwrap();
@@ -337,11 +373,10 @@ mod tests {
         let caches: Vec<_> = (0..SHARED_FROM_NODES).map(|index| format!("cache-{index}").as_str().into()).collect();
         publisher.expect(&caches);
         caches.iter().for_each(|cache| publisher.publish(fixture::cache(cache.as_str())));
-        let (fleet, mut alone) = (publisher.fleet(), Vec::new());
+        let fleet = publisher.fleet();
         let selection = Selection::all(RedisMetrics::Core);
-        let text = FleetText::new(&fleet, &selection);
-        text.write(&text.rows, &mut alone);
-        let [plain, gzip] = encoder.encoded().await.unwrap();
+        let alone = FleetText::new(&fleet, &selection).whole();
+        let [plain, gzip] = bodies(&encoder).await;
         assert!(plain.len() > 2, "parts, and the exporter's own");
         let (plain, gzip) = (plain.concat(), gzip.concat());
         assert!(plain.starts_with(&alone), "in the order of the tables");
@@ -354,7 +389,7 @@ mod tests {
         tokio::time::pause();
         let (publisher, encoder) = encoder();
         let parts = async || {
-            let [plain, gzip] = encoder.encoded().await.unwrap();
+            let [plain, gzip] = bodies(&encoder).await;
             [plain[0].as_ptr(), gzip[1].as_ptr(), plain[1].as_ptr()]
         };
         let first = parts().await;
@@ -367,7 +402,7 @@ mod tests {
         assert_ne!(second[2], third[2], "process metrics grow old");
         assert_eq!(second[..2], third[..2], "the fleet is not encoded again for them");
         encoder.redis.store(Arc::new(RedisMetrics::Off));
-        let [plain, _] = encoder.encoded().await.unwrap();
+        let plain = encoder.encoded(false).await.unwrap();
         assert!(!String::from_utf8(plain.concat()).unwrap().contains("redis_up"), "a reload is seen at once");
     }
 
@@ -397,7 +432,7 @@ mod tests {
         let (publisher, encoder) = encoder();
         let fleet = publisher.fleet();
         let node = node_body(fleet.node("10.0.0.2:6379").unwrap(), false).unwrap().concat();
-        let [plain, _] = encoder.encoded().await.unwrap();
+        let plain = encoder.encoded(false).await.unwrap();
         let (status, said) = lint(&plain.concat());
         assert!(status == Some(0) && said.is_empty(), "{said}");
         // The names of others break conventions; their text is well formed all the same.

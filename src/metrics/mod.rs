@@ -6,7 +6,7 @@ pub mod encode;
 pub mod own;
 pub mod text;
 
-pub use encode::{Encoded, Encoder};
+pub use encode::Encoder;
 pub use own::OwnMetrics;
 pub use text::Selection;
 

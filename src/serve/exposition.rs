@@ -23,21 +23,21 @@ const COLLECTORS: &str = "cache, node, redis, exporter";
 
 /// The fleet; `?cache=` (repeatable) and `?collect[]=` leave out the rest of it.
 pub(super) async fn metrics(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let bodies = match selection(query.as_deref().unwrap_or_default(), app.encoder.redis()) {
-        Ok(None) => app.encoder.encoded().await,
+    let compressed = accepts_gzip(&headers);
+    let body = match selection(query.as_deref().unwrap_or_default(), app.encoder.redis()) {
+        Ok(None) => app.encoder.encoded(compressed).await,
         Ok(Some(selection)) => {
             let fleet = app.publisher.fleet();
             let unknown = |name: &&String| !fleet.expected.iter().any(|cache| cache.as_str() == **name);
             if selection.caches.iter().any(|name| unknown(&name)) {
                 return (StatusCode::NOT_FOUND, "no cache of that name is configured\n").into_response();
             }
-            app.encoder.selected(selection).await
+            app.encoder.selected(selection, compressed).await
         }
         Err(fault) => return (StatusCode::BAD_REQUEST, fault).into_response(),
     };
-    match bodies {
-        Ok([_, gzip]) if accepts_gzip(&headers) => shared(gzip, true),
-        Ok([plain, _]) => shared(plain, false),
+    match body {
+        Ok(parts) => shared(parts, compressed),
         Err(error) => failed(&error),
     }
 }
