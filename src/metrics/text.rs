@@ -114,7 +114,11 @@ impl<'a> FleetText<'a> {
     pub(super) fn whole(&self) -> Vec<u8> {
         let (mut whole, mut room) = (Vec::new(), Vec::new());
         for row in &self.rows {
-            self.write(*row, &mut room, &mut |piece| Ok(whole.append(piece))).unwrap();
+            let take = &mut |piece: &mut Vec<u8>| {
+                whole.append(piece);
+                Ok(())
+            };
+            self.write(*row, &mut room, take).unwrap();
         }
         whole
     }
