@@ -20,6 +20,11 @@ const CONNECTIONS_MAX: usize = 512;
 const SPAN: Duration = Duration::from_secs(10);
 const BYTES_MIN: usize = 64 << 10;
 
+/// For so long, and so much, what a client goes on to send is thrown away before its connection is closed. Closed with
+/// something unread (a body, which nobody here reads) it would be reset, and the end of the answer lost on its way.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
 /// Lets connections in while there is room.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
@@ -41,7 +46,7 @@ impl<S> Accept<TcpStream, S> for Guard {
         let permit = Arc::clone(&self.room).try_acquire_owned().map_err(|_| io::ErrorKind::ConnectionRefused.into());
         let guarded = permit.and_then(|permit| {
             stream.set_nodelay(true)?;
-            Ok((Guarded { stream, _permit: permit, waiting: None, taken: 0 }, service))
+            Ok((Guarded { stream, _permit: permit, waiting: None, taken: 0, parting: None, thrown_away: 0 }, service))
         });
         std::future::ready(guarded)
     }
@@ -55,6 +60,9 @@ pub(super) struct Guarded {
     /// Runs from the first byte that found no room, until enough were taken.
     waiting: Option<Pin<Box<Sleep>>>,
     taken: usize,
+    /// Runs from when all was said, until the client hangs up.
+    parting: Option<Pin<Box<Sleep>>>,
+    thrown_away: usize,
 }
 
 impl Guarded {
@@ -111,7 +119,22 @@ impl AsyncWrite for Guarded {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Says that nothing more will come, and waits a little for the client to have read it.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let Self { stream, parting, thrown_away, .. } = &mut *self;
+        if parting.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+        }
+        let parting = parting.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let mut room = [0; 4 << 10];
+        while *thrown_away < LINGER_BYTES_MAX && parting.as_mut().poll(cx).is_pending() {
+            let mut room = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut room))?;
+            match room.filled().len() {
+                0 => break,
+                length => *thrown_away += length,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

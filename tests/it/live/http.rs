@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::exporter::Exporter;
-use crate::harness::free_port;
+use crate::harness::{eventually, free_port};
 
 /// As documented: for a head, for a pause between requests, and for 64 KiB of an answer.
 const SPAN: Duration = Duration::from_secs(10);
@@ -62,11 +62,36 @@ async fn who_does_not_ask_to_the_end_or_does_not_take_the_answer_is_hung_up_on()
 }
 
 #[tokio::test]
+async fn an_answer_is_whole_whatever_comes_along_with_the_question() {
+    // An answer that is larger than what is under way between us: its end is what an early reset loses.
+    let demo = ["demo", "--storm", "none", "--nodes-per-cache", "100"];
+    let exporter = Exporter::start(tempfile::tempdir().unwrap(), &demo, &[]).await;
+    eventually("/-/ready says yes", PATIENCE, async || exporter.get("/-/ready").await.0 == 200).await;
+    for size in [1, 30_000, 500_000] {
+        let (mut stream, begun) = (connect(&exporter).await, Instant::now());
+        let head = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; size]).await.expect("somebody takes it");
+        let mut answer = String::new();
+        let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("the server hangs up");
+        read.unwrap_or_else(|error| panic!("{size} bytes: {error} after {} bytes of answer", answer.len()));
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 200 ") && head.contains(&format!("content-length: {}", body.len())),
+            "{head}"
+        );
+        assert!(begun.elapsed() < SPAN / 2, "{size} bytes: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn heads_and_connections_are_bounded_and_bodies_never_read() {
     let exporter = nobody_polled().await;
-    let long = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(40 << 10));
-    let (answer, took) = exchange(&exporter, long.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 431 ") && took < SPAN, "{took:?}: {answer}");
+    for headers in [format!("X-Long: {}\r\n", "x".repeat(40 << 10)), "X: x\r\n".repeat(101)] {
+        let head = format!("GET /metrics HTTP/1.1\r\n{headers}\r\n");
+        let (answer, took) = exchange(&exporter, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 431 ") && took < SPAN, "{took:?}: {answer}");
+    }
     // A gigabyte is announced and not waited for.
     for (request, status) in [("GET /metrics", "200"), ("POST /metrics", "405"), ("POST /-/reload", "403")] {
         let head = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000000000\r\n\r\nx");
