@@ -152,6 +152,8 @@ struct Servers {
     master: Redis,
     replica: Redis,
     cluster: Redis,
+    /// For it to talk to.
+    _other_of_cluster: Redis,
     append_only: Redis,
     sentinel: Sentinel,
 }
@@ -160,7 +162,10 @@ impl Servers {
     async fn start() -> Self {
         let master = Redis::start(&["--maxmemory", "50mb"]).await;
         let replica = Redis::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
-        let cluster = Redis::start(&["--cluster-enabled", "yes"]).await;
+        let buses = [free_port(), free_port()].map(|port| port.to_string());
+        let [cluster, other] = buses.each_ref().map(|bus| ["--cluster-enabled", "yes", "--cluster-port", bus]);
+        let (cluster, other) = (Redis::start(&cluster).await, Redis::start(&other).await);
+        cluster.run(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &buses[1]]).await;
         let append_only =
             Redis::start(&["--appendonly", "yes", "--slowlog-log-slower-than", "0", "--enable-debug-command", "yes"])
                 .await;
@@ -185,7 +190,7 @@ impl Servers {
             client.call(command).await.unwrap();
         }
         let sentinel = Sentinel::start(free_port(), master.port, 1, None).await;
-        Self { master, replica, cluster, append_only, sentinel }
+        Self { master, replica, cluster, _other_of_cluster: other, append_only, sentinel }
     }
 
     /// What each is, and its address.
@@ -242,7 +247,9 @@ async fn a_scrape_has_what_the_dashboards_know() {
         .await
         .sample("redis_latency_spike_duration_seconds", &[("event_name", "command")]);
     assert!(slow.is_some_and(|seconds| (0.001..10.0).contains(&seconds)), "{slow:?}");
-    assert_eq!(scrape(&servers.cluster.node()).await.sample("redis_cluster_state", &[]), Some(1.0));
+    let cluster = scrape(&servers.cluster.node()).await;
+    assert_eq!(cluster.sample("redis_cluster_state", &[]), Some(1.0));
+    assert_eq!(cluster.sample("redis_cluster_stats_messages_meet_sent", &[]), Some(1.0), "by CLUSTER MEET");
     let usec = scrape(&servers.append_only.node())
         .await
         .sample("redis_latency_percentiles_usec", &[("cmd", "eval"), ("quantile", "99.9")]);
