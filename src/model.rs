@@ -1,5 +1,7 @@
 //! Shared nouns: what the rest of the program talks about. Of libraries only serde's derives.
 
+// Of `core`, which has addresses as values and, unlike `std::net`, no sockets.
+use core::net::Ipv6Addr;
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,12 +64,19 @@ name! {
 }
 
 impl NodeName {
-    /// The name of the server there, in lower case; an IPv6 address gets the brackets that it needs.
+    /// The name of the server there, in lower case; an IPv6 address is written the one short way, in the brackets that
+    /// it needs.
     #[must_use]
     pub fn at(host: &str, port: impl fmt::Display) -> Self {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        let bare = host.contains(':') && !host.starts_with('[');
-        Self::from(if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+        let bare = host.trim_matches(['[', ']']);
+        if !bare.contains(':') {
+            return Self::from(format!("{host}:{port}"));
+        }
+        match bare.parse::<Ipv6Addr>() {
+            Ok(address) => Self::from(format!("[{address}]:{port}")),
+            Err(_) => Self::from(format!("[{bare}]:{port}")),
+        }
     }
 }
 
@@ -75,12 +84,13 @@ impl NodeName {
 const REDIS_PORT: u16 = 6379;
 
 /// Host, without brackets, and port of a target as scrape jobs and target files write it: `HOST`, `HOST:PORT`,
-/// `[IPV6]:PORT`, `IPV6`, each also as `redis://` (`rediss://`, `valkey://`, `valkeys://`) with or without credentials
-/// before it and a database behind it. A port that is none is 0; `None` of another scheme.
+/// `[IPV6]:PORT`, `IPV6`, each also as `redis://` (`rediss://`, `valkey://`, `valkeys://`, in any case) with or without
+/// credentials before it and a database behind it. A port that is none is 0; `None` of another scheme.
 #[must_use]
 pub fn target(text: &str) -> Option<(&str, u16)> {
+    let known = |scheme| ["redis", "rediss", "valkey", "valkeys"].iter().any(|one| one.eq_ignore_ascii_case(scheme));
     let address = match text.split_once("://") {
-        Some(("redis" | "rediss" | "valkey" | "valkeys", address)) => without_credentials(address),
+        Some((scheme, address)) if known(scheme) => without_credentials(address),
         Some(_) => return None,
         None => without_credentials(text),
     };
@@ -309,6 +319,13 @@ impl FailureReason {
     pub const fn clients_feel(self) -> bool {
         !matches!(self, Self::Auth | Self::NoPerm | Self::Protocol | Self::Tls | Self::TooLarge)
     }
+
+    /// Whether somebody answered, if only with a refusal.
+    #[must_use]
+    pub const fn answered(self) -> bool {
+        use FailureReason::{Auth, Busy, Loading, MaxClients, NoPerm, Protocol, TooLarge};
+        matches!(self, Auth | Busy | Loading | MaxClients | NoPerm | Protocol | TooLarge)
+    }
 }
 
 vocabulary! {
@@ -385,6 +402,7 @@ mod tests {
         for (text, expected) in [
             ("10.0.0.1:6379", Some(("10.0.0.1", 6379))),
             ("redis://10.0.0.1:6380", Some(("10.0.0.1", 6380))),
+            ("REDIS://10.0.0.1:6380", Some(("10.0.0.1", 6380))),
             ("rediss://cache.example.com:6380/0", Some(("cache.example.com", 6380))),
             ("valkey://cache/", Some(("cache", 6379))),
             ("redis://user:pa/ss@10.0.0.1:6380/0?x=y", Some(("10.0.0.1", 6380))),
@@ -397,7 +415,10 @@ mod tests {
         ] {
             assert_eq!(target(text), expected, "{text}");
         }
-        assert_eq!(NodeName::at("::1", 7000), NodeName::at("[::1]", "7000"));
+        for host in ["::1", "[::1]", "0:0:0:0:0:0:0:1", "[::0001]"] {
+            assert_eq!(NodeName::at(host, 7000).as_str(), "[::1]:7000", "{host}");
+        }
+        assert_eq!(NodeName::at("FE80::1%eth0", 1).as_str(), "[fe80::1%eth0]:1");
         assert_eq!(NodeName::at("Cache.Example.com.", 1).as_str(), "cache.example.com:1");
     }
 

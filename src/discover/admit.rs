@@ -53,7 +53,7 @@ impl<'a> Admission<'a> {
         let found: Vec<Found> = found
             .into_iter()
             .map(|found| Found { host: found.host.trim_end_matches('.').to_ascii_lowercase(), ..found })
-            .filter(|found| seen.insert((found.host.clone(), found.port)))
+            .filter(|found| seen.insert(NodeName::at(&presentable(&found.host), found.port)))
             .collect();
         let judged = join_all(found.iter().map(|found| self.judge(&found.host, found.port))).await;
         let mut members = Vec::new();

@@ -196,7 +196,7 @@ async fn a_cluster_outlives_its_seeds() {
 #[tokio::test]
 async fn strangers_are_counted_and_not_let_in() {
     let targets = r#"[{"targets": ["127.0.0.1:6379", "redis://:secret@10.0.0.2:6379/0", "127.0.0.1:6379", "8.8.8.8:6379",
-        "169.254.169.254:80", "[2001:db8::1]:6379", "a b:1", "10.0.0.3:x",
+        "169.254.169.254:80", "[2001:db8::1]:6379", "[2001:0DB8:0::1]:6379", "a b:1", "10.0.0.3:x",
         "http://user:secret@10.0.0.4"], "labels": {"env": "x"}}, {"targets": []}]"#;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("targets.json");

@@ -28,7 +28,8 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut by_star = false;
     for coding in codings.flat_map(|value| value.split(',')) {
         let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
-        let weight = parameters.trim().strip_prefix("q=").map_or(1.0, |weight| weight.trim().parse().unwrap_or(0.0));
+        let parameter = parameters.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+        let weight = parameter.map_or(1.0, |(_, weight)| weight.trim().parse().unwrap_or(0.0));
         match name.trim() {
             name if name.eq_ignore_ascii_case("gzip") => by_name = Some(weight > 0.0),
             "*" => by_star = weight > 0.0,
@@ -121,6 +122,8 @@ mod tests {
             ("identity", false),
             ("gzip;q=0, *", false),
             ("gzip; q=0.000", false),
+            ("gzip;Q=0", false),
+            ("gzip ; Q=0.5", true),
             ("", false),
         ] {
             let mut headers = HeaderMap::new();
