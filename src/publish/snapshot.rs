@@ -235,13 +235,15 @@ pub struct SamplingCost {
 }
 
 impl FleetSnapshot {
-    /// The node of that name, whatever cache it belongs to.
+    /// The node of that name, whatever cache it belongs to; of several, one whose cache can reach it.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&NodeSnapshot> {
-        self.caches.values().find_map(|cache| {
+        let mut views = self.caches.values().filter_map(|cache| {
             let index = cache.nodes.binary_search_by(|node| node.node.as_str().cmp(name)).ok()?;
             cache.nodes.get(index)
-        })
+        });
+        let first = views.next()?;
+        if first.up { Some(first) } else { views.find(|view| view.up).or(Some(first)) }
     }
 
     /// The first round of every cache has closed. One whose nodes are not known has none: it counts once a look for

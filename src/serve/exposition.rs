@@ -12,7 +12,7 @@ use futures_util::stream;
 use url::form_urlencoded;
 
 use super::App;
-use super::api::{accepts_gzip, failed};
+use super::api::{self, accepts_gzip, failed};
 use crate::config::RedisMetrics;
 use crate::metrics::Selection;
 use crate::metrics::encode::{CONTENT_TYPE, node_body};
@@ -79,9 +79,16 @@ pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuer
             .into_response();
     };
     let fleet = app.publisher.fleet();
-    let name = target(&text).map(|(host, port)| NodeName::at(host, port));
-    let Some(node) = name.and_then(|name| fleet.node(name.as_str())) else {
-        return (StatusCode::NOT_FOUND, "the target is no node that this exporter polls\n").into_response();
+    let Some((host, port)) = target(&text) else { return no_node() };
+    let Some(node) = fleet.node(NodeName::at(host, port).as_str()) else {
+        // A cache that has had no round has not said yet which nodes it has.
+        let waiting = api::waiting(&fleet);
+        if waiting.is_empty() {
+            return no_node();
+        }
+        let text =
+            format!("no node of that name is polled yet: waiting for the first round of {}\n", waiting.join(", "));
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
     node.interest.note();
     let compressed = accepts_gzip(&headers);
@@ -89,6 +96,10 @@ pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuer
         Ok(parts) => shared(parts, compressed),
         Err(error) => failed(&error),
     }
+}
+
+fn no_node() -> Response {
+    (StatusCode::NOT_FOUND, "the target is no node that this exporter polls\n").into_response()
 }
 
 /// An answer that shares its parts with others.

@@ -210,6 +210,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_target_is_unknown_only_after_a_round_of_every_cache() {
+        let state = state();
+        let scrape = async |target: &str| get(state.clone(), &format!("/scrape?target={target}")).await;
+        assert_eq!(scrape("REDIS://10.0.0.1:6379").await.status, StatusCode::OK);
+        let early = scrape("10.0.0.9:6379").await;
+        assert_eq!(early.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(early.text().ends_with("waiting for the first round of catalog\n"), "{}", early.text());
+        assert_eq!(scrape("http://10.0.0.9:6379").await.status, StatusCode::NOT_FOUND, "never will be one");
+        state.publisher.publish(fixture::cache("catalog"));
+        assert_eq!(scrape("10.0.0.9:6379").await.status, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_node_of_two_caches_is_shown_by_the_one_that_reaches_it() {
+        let state = state();
+        // Before `sessions` by name, and without the right password.
+        let mut catalog = fixture::cache("catalog");
+        catalog.nodes.iter_mut().for_each(|node| (node.up, node.info, node.sample) = (false, None, None));
+        state.publisher.publish(catalog);
+        for (target, up) in [("10.0.0.1:6379", "1"), ("10.0.0.3:6379", "0")] {
+            let scrape = get(state.clone(), &format!("/scrape?target={target}")).await;
+            assert!(scrape.text().contains(&format!("\nredis_up {up}\n")), "{target}: {}", scrape.text());
+        }
+    }
+
+    #[tokio::test]
     async fn documents_are_json() {
         let report = get(state(), "/api/v1/report").await;
         assert_eq!(report.header(header::CONTENT_TYPE), "application/json");

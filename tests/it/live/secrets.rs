@@ -36,6 +36,12 @@ async fn a_password_never_appears() {
         for path in ["/metrics", "/api/v1/report", "/api/v1/episodes", "/"] {
             assert_clean(path, &exporter.get(path).await.1);
         }
+        // What a scrape job of redis_exporter may have in its targets.
+        for (host, expected) in [(redis.node(), 200), (format!("127.0.0.1:{}", free_port()), 404)] {
+            let (status, body) = exporter.get(&format!("/scrape?target=redis://exporter:{RIGHT}@{host}")).await;
+            assert_eq!(status, expected, "{host}");
+            assert_clean("/scrape", &body);
+        }
         let url = format!("http://127.0.0.1:{}", exporter.port);
         let remote = run(&config, &["report", "--url", &url, "--log-format", format], &env).await;
         assert_clean("report --url", &remote.output);
