@@ -73,15 +73,26 @@ const NEEDED: [&str; 12] = [
     "keys",
 ];
 
-/// Columns passed on as text; every other known column is a number.
-const TEXT: [&str; 5] = ["run_id", "role", "master_link_status", "master_replid", "master_replid2"];
+/// Columns passed on under the name of the `INFO` field they were recorded from. These as any text.
+const TEXT: [&str; 3] = ["run_id", "master_replid", "master_replid2"];
 
-/// Columns passed on as numbers under the name of the `INFO` field they were recorded from.
-const NUMBERS: [&str; 25] = [
-    "uptime_in_seconds",
+/// Those that are one of a few words, and how an error tells which.
+const WORDS: [(&str, &[&str], &str); 5] = [
+    ("role", &["master", "slave", "replica"], "master, slave, replica or nothing"),
+    ("master_link_status", &["up", "down"], "up, down or nothing"),
+    ("loading", &FLAG, FLAG_FORM),
+    ("async_loading", &FLAG, FLAG_FORM),
+    ("master_sync_in_progress", &FLAG, FLAG_FORM),
+];
+const FLAG: [&str; 2] = ["0", "1"];
+const FLAG_FORM: &str = "0, 1 or nothing";
+
+/// Those that may have fractions.
+const FRACTIONS: [&str; 3] = ["uptime_in_seconds", "mem_fragmentation_ratio", "current_eviction_exceeded_time"];
+
+/// Those that are whole numbers.
+const COUNTS: [&str; 19] = [
     "server_time_usec",
-    "loading",
-    "async_loading",
     "keyspace_hits",
     "keyspace_misses",
     "expired_keys",
@@ -94,11 +105,8 @@ const NUMBERS: [&str; 25] = [
     "used_memory_dataset",
     "mem_not_counted_for_evict",
     "maxmemory",
-    "mem_fragmentation_ratio",
-    "current_eviction_exceeded_time",
     "rdb_last_load_keys_loaded",
     "master_last_io_seconds_ago",
-    "master_sync_in_progress",
     "slave_repl_offset",
     "master_repl_offset",
     "connected_slaves",
@@ -137,7 +145,8 @@ struct NodeLine<'a> {
 impl Recording {
     /// Reads a recording (CSV, plain or as `.gz`, with a heading; columns named as `INFO` fields, `c_CMD` for calls, `err_ERR` for
     /// errors, `mon_n` and `mon_top1` for a sample of accesses, `sent_epoch` and `sent_addr` for what Sentinel says
-    /// of its master, the same on every line of a round).
+    /// of its master, the same on every line of a round). Nothing, and −1 as a number, is what the server did not
+    /// report.
     ///
     /// # Errors
     /// Where the file, a needed column or a value is not as expected, with file, line and column.
@@ -157,7 +166,13 @@ impl Recording {
     fn read<R: Read>(cache: String, file: &Path, mut reader: csv::Reader<R>) -> Result<Self, ReplayError> {
         let unreadable = |source| ReplayError::Unreadable { file: file.to_owned(), source };
         let headings = reader.headers().map_err(unreadable)?.clone();
-        let columns: HashMap<&str, usize> = headings.iter().enumerate().map(|(index, name)| (name, index)).collect();
+        let mut columns: HashMap<&str, usize> = HashMap::new();
+        for (index, name) in headings.iter().enumerate() {
+            if columns.insert(name, index).is_some() {
+                let row = Row { file, record: &headings, columns: &columns };
+                return Err(row.bad(name, "each column once"));
+            }
+        }
         if let Some(column) = NEEDED.into_iter().find(|column| !columns.contains_key(column)) {
             return Err(ReplayError::MissingColumn { file: file.to_owned(), column });
         }
@@ -165,7 +180,7 @@ impl Recording {
         for record in reader.records() {
             let record = record.map_err(unreadable)?;
             let row = Row { file, record: &record, columns: &columns };
-            let t = row.needed_number("t")?;
+            let t = row.time()?;
             let node = NodeName::from(row.text("node").unwrap_or_default());
             let (observation, sentinel) = (row.observation()?, row.sentinel()?);
             match rounds.last_mut() {
@@ -253,16 +268,40 @@ impl Row<'_> {
         self.record.get(*self.columns.get(column)?).map(str::trim).filter(|text| !text.is_empty())
     }
 
-    fn number(&self, column: &str) -> Result<Option<f64>, ReplayError> {
+    /// The column's text, and what it `reads` as; blank means not reported.
+    fn value<T>(
+        &self,
+        column: &str,
+        expected: &'static str,
+        reads: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<(&str, T)>, ReplayError> {
         let Some(text) = self.text(column) else { return Ok(None) };
-        match text.parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(Some(number)),
-            _ => Err(self.bad(column, "a number or nothing")),
-        }
+        reads(text).map(|value| Some((text, value))).ok_or_else(|| self.bad(column, expected))
     }
 
-    fn needed_number(&self, column: &str) -> Result<f64, ReplayError> {
-        self.number(column)?.ok_or_else(|| self.bad(column, "a number"))
+    /// Some servers send −1 for what they do not count.
+    fn is_minus_one(&self, column: &str) -> bool {
+        self.text(column) == Some("-1")
+    }
+
+    fn count(&self, column: &str) -> Result<Option<(&str, u64)>, ReplayError> {
+        if self.is_minus_one(column) {
+            return Ok(None);
+        }
+        self.value(column, "a whole number or nothing", |text| text.parse().ok())
+    }
+
+    fn fraction(&self, column: &str) -> Result<Option<(&str, f64)>, ReplayError> {
+        if self.is_minus_one(column) {
+            return Ok(None);
+        }
+        let reads = |text: &str| text.parse().ok().filter(|number| (0.0..f64::INFINITY).contains(number));
+        self.value(column, "a number from 0 on or nothing", reads)
+    }
+
+    fn time(&self) -> Result<f64, ReplayError> {
+        let time = self.text("t").and_then(|text| text.parse().ok()).filter(|time: &f64| time.is_finite());
+        time.ok_or_else(|| self.bad("t", "a number"))
     }
 
     fn bad(&self, column: &str, expected: &'static str) -> ReplayError {
@@ -287,19 +326,17 @@ impl Row<'_> {
         }
         let text = self.info()?;
         let sample = Box::new(Sample::from_info(&Info::parse(&text)));
-        let hot_key = match (self.number("mon_n")?, self.number("mon_top1")?) {
-            (Some(accesses), Some(share)) => {
-                Some(HotKeySample { share, accesses: accesses.max(0.0) as u64, write_ratio: None })
-            }
+        let share = |text: &str| text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        let hot_key = match (self.count("mon_n")?, self.value("mon_top1", "a share from 0 to 1 or nothing", share)?) {
+            (Some((_, accesses)), Some((_, share))) => Some(HotKeySample { share, accesses, write_ratio: None }),
             _ => None,
         };
         Ok(Observation::Up { sample, hot_key })
     }
 
     fn sentinel(&self) -> Result<Option<SentinelView>, ReplayError> {
-        let epoch = self.number("sent_epoch")?.filter(|epoch| *epoch >= 0.0);
         let master = self.text("sent_addr").map(NodeName::from);
-        Ok(epoch.map(|epoch| SentinelView { config_epoch: epoch as u64, master }))
+        Ok(self.count("sent_epoch")?.map(|(_, config_epoch)| SentinelView { config_epoch, master }))
     }
 
     /// The line as the text of `INFO` it was taken from: recordings and servers are read by the same code.
@@ -314,12 +351,22 @@ impl Row<'_> {
                 field(format_args!("{column}"), value);
             }
         }
-        for column in NUMBERS {
-            if self.number(column)?.is_some() {
-                field(format_args!("{column}"), self.text(column).unwrap_or_default());
+        for (column, words, expected) in WORDS {
+            if let Some((word, _)) = self.value(column, expected, |text| words.contains(&text).then_some(()))? {
+                field(format_args!("{column}"), word);
             }
         }
-        if let Some(keys) = self.number("keys")? {
+        for column in FRACTIONS {
+            if let Some((number, _)) = self.fraction(column)? {
+                field(format_args!("{column}"), number);
+            }
+        }
+        for column in COUNTS {
+            if let Some((number, _)) = self.count(column)? {
+                field(format_args!("{column}"), number);
+            }
+        }
+        if let Some((keys, _)) = self.count("keys")? {
             field(format_args!("db0"), &format!("keys={keys}"));
         }
         for column in self.columns.keys() {
@@ -328,7 +375,7 @@ impl Row<'_> {
                 (_, Some(error)) => ("errorstat", error, "count"),
                 _ => continue,
             };
-            if let Some(count) = self.number(column)? {
+            if let Some((count, _)) = self.count(column)? {
                 field(format_args!("{prefix}_{name}"), &format!("{part}={count}"));
             }
         }
@@ -350,9 +397,42 @@ mod tests {
     fn refuses_with_file_line_and_column() {
         let error =
             read(&format!("{HEADING}1,n0,1,a,5,master,1,2,3,4,5,6,\n2,n0,1,a,6,master,x,2,3,4,5,6,\n")).unwrap_err();
-        assert_eq!(error.to_string(), "c.csv:3: column `keyspace_hits`: expected a number or nothing, found `x`");
+        assert_eq!(error.to_string(), "c.csv:3: column `keyspace_hits`: expected a whole number or nothing, found `x`");
         let error = read("t,node\n").unwrap_err().to_string();
         assert!(error.starts_with("c.csv: column `up` is missing"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_no_server_sends_is_refused_and_minus_one_is_absent() {
+        let of = |column: &str, value: &str| {
+            read(&format!("{}1,n0,1,a,5,master,1,2,3,4,5,6,{value}\n", HEADING.replace("c_del", column)))
+        };
+        for (column, value, expected) in [
+            ("loading", "7", "0, 1 or nothing"),
+            ("loading", "-1", "0, 1 or nothing"),
+            ("master_link_status", "xx", "up, down or nothing"),
+            ("used_memory", "-2", "a whole number or nothing"),
+            ("used_memory", "1.5", "a whole number or nothing"),
+            ("used_memory", "18446744073709551616", "a whole number or nothing"),
+            ("c_get", "many", "a whole number or nothing"),
+            ("err_OOM", "-5", "a whole number or nothing"),
+            ("mem_fragmentation_ratio", "-0.5", "a number from 0 on or nothing"),
+            ("mon_top1", "1.5", "a share from 0 to 1 or nothing"),
+            ("sent_epoch", "0.5", "a whole number or nothing"),
+        ] {
+            let expected = format!("c.csv:2: column `{column}`: expected {expected}, found `{value}`");
+            assert_eq!(of(column, value).unwrap_err().to_string(), expected);
+        }
+        let twice = of("keys", "6").unwrap_err().to_string();
+        assert_eq!(twice, "c.csv:1: column `keys`: expected each column once, found `keys`");
+        let role = read(&format!("{HEADING}1,n0,1,a,5,foo,1,2,3,4,5,6,\n")).unwrap_err().to_string();
+        assert_eq!(role, "c.csv:2: column `role`: expected master, slave, replica or nothing, found `foo`");
+        for column in ["used_memory", "mem_fragmentation_ratio", "master_last_io_seconds_ago", "c_get", "sent_epoch"] {
+            let recording = of(column, "-1").unwrap_or_else(|error| panic!("{error}"));
+            let round = &recording.rounds[0].1;
+            let Observation::Up { sample, .. } = &round.nodes[0].1 else { panic!("up") };
+            assert_eq!((sample.used_memory_bytes, sample.fragmentation_ratio, &round.sentinel), (None, None, &None));
+        }
     }
 
     #[test]
@@ -365,7 +445,7 @@ mod tests {
         assert_eq!(views[0], SentinelView { config_epoch: 7, master: Some("h:1".into()) });
         assert_eq!(views[1], SentinelView { config_epoch: 8, master: None });
         let error = read(&format!("{heading}{}", row(1, "n0", "x,"))).unwrap_err();
-        assert_eq!(error.to_string(), "c.csv:2: column `sent_epoch`: expected a number or nothing, found `x`");
+        assert_eq!(error.to_string(), "c.csv:2: column `sent_epoch`: expected a whole number or nothing, found `x`");
     }
 
     #[test]

@@ -212,8 +212,8 @@ fn what_cannot_be_read_is_refused_with_its_place() {
             good.lines().enumerate().map(|(index, line)| if index == 4 { change(line) } else { line.to_owned() });
         lines.collect::<Vec<_>>().join("\n")
     };
-    refused("letters.csv", &broken(hits, "many"), ":5: column `keyspace_hits`: expected a number");
-    refused("endless.csv", &broken(hits, "inf"), ":5: column `keyspace_hits`: expected a number");
+    refused("letters.csv", &broken(hits, "many"), ":5: column `keyspace_hits`: expected a whole number");
+    refused("endless.csv", &broken(hits, "inf"), ":5: column `keyspace_hits`: expected a whole number");
     refused("back.csv", &broken(0, "-1"), ":5: column `t`: expected a time");
     refused("narrow.csv", "t,node\n1,n0\n", ": column `up` is missing");
     refused("ragged.csv", &format!("{heading}\n1,n0\n"), ": cannot be read as CSV");
