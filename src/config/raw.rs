@@ -127,7 +127,8 @@ impl<'a> Item<'a> {
             Value::Number(number) => ("", Some(*number)),
             _ => return self.mistyped(&format!("a duration such as \"5s\", from {range}")),
         };
-        if let Some(number) = number {
+        // No unit makes a duration of what is negative or endless.
+        if let Some(number) = number.filter(|number| (0.0..f64::INFINITY).contains(number)) {
             self.reject(format!("a duration needs its unit: write \"{number}s\""));
             return None;
         }
