@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::panic;
 
 use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -15,6 +16,9 @@ const VARIABLES: [&str; 2] = ["CACHE_STORM_LOG", "RUST_LOG"];
 
 const DEFAULT_LEVEL: &str = "info";
 
+const EXPECTED: &str = "off, error, warn, info, debug or trace, for a part of the program \
+    cache_storm_exporter::PART=LEVEL, several of them with commas between";
+
 /// Starts logging for the whole process; a second call changes nothing.
 pub fn init(format: LogFormat) {
     let written = VARIABLES
@@ -22,9 +26,9 @@ pub fn init(format: LogFormat) {
         .filter_map(|variable| Some((variable, std::env::var(variable).ok()?)))
         .find(|(_, directives)| !directives.is_empty());
     let (filter, refused) = match written {
-        Some((variable, directives)) => match EnvFilter::try_new(&directives) {
+        Some((variable, directives)) => match filter(&directives) {
             Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new(DEFAULT_LEVEL), Some((variable, error))),
+            Err(found) => (EnvFilter::new(DEFAULT_LEVEL), Some((variable, found))),
         },
         None => (EnvFilter::new(DEFAULT_LEVEL), None),
     };
@@ -32,8 +36,31 @@ pub fn init(format: LogFormat) {
         return;
     }
     log_panics();
-    if let Some((variable, error)) = refused {
-        tracing::warn!(%variable, %error, "log level not understood, using {DEFAULT_LEVEL}");
+    if let Some((variable, found)) = refused {
+        tracing::warn!(%variable, ?found, "log level not understood, using {DEFAULT_LEVEL}; expected {EXPECTED}");
+    }
+}
+
+/// What the directives ask for, and the default level of whatever they do not speak of.
+///
+/// # Errors
+/// The directive that is not understood. `EnvFilter` would take any word for the name of a target and turn all others
+/// off: one slip in the level, and the log is silent.
+fn filter(directives: &str) -> Result<EnvFilter, String> {
+    let mut written = vec![DEFAULT_LEVEL];
+    written.extend(directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()));
+    match written.iter().find(|directive| !understood(directive)) {
+        Some(odd) => Err((*odd).to_owned()),
+        None => EnvFilter::try_new(written.join(",")).map_err(|_| directives.to_owned()),
+    }
+}
+
+/// `LEVEL`, `TARGET=LEVEL`, or a part of this program, of which everything is shown then.
+fn understood(directive: &str) -> bool {
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    match directive.rsplit_once('=') {
+        Some((_, level)) => is_level(level),
+        None => is_level(directive) || directive.split("::").next() == Some(env!("CARGO_CRATE_NAME")),
     }
 }
 
@@ -81,9 +108,13 @@ mod tests {
     }
 
     fn logged(format: LogFormat, events: impl FnOnce()) -> Vec<String> {
+        filtered(format, EnvFilter::new("info"), events)
+    }
+
+    fn filtered(format: LogFormat, filter: EnvFilter, events: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(format, EnvFilter::new("info"), false, move || writer.clone());
+        let subscriber = subscriber(format, filter, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, events);
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
@@ -108,5 +139,41 @@ mod tests {
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains(" INFO ") && lines[0].ends_with("node is up node=\"10.0.0.1:6379\""), "{}", lines[0]);
         assert!(!lines[0].contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_level_for_a_part_leaves_the_others_at_info() {
+        for (directives, expected) in [
+            ("cache_storm_exporter::poll=trace", "poll trace, poll info, other info"),
+            ("cache_storm_exporter::poll", "poll trace, poll info, other info"),
+            ("WARN, cache_storm_exporter::poll=Info", "poll info"),
+            ("debug,cache_storm_exporter::poll=off", "other debug, other info"),
+            (" , ", "poll info, other info"),
+            ("off", ""),
+        ] {
+            let lines = filtered(LogFormat::Text, filter(directives).unwrap(), || {
+                tracing::trace!(target: "cache_storm_exporter::poll", "poll trace");
+                tracing::info!(target: "cache_storm_exporter::poll", "poll info");
+                tracing::debug!(target: "other", "other debug");
+                tracing::info!(target: "other", "other info");
+            });
+            let said: Vec<&str> = lines.iter().map(|line| line.rsplit_once(": ").unwrap().1).collect();
+            assert_eq!(said.join(", "), expected, "{directives}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for (directives, odd) in [
+            ("warning", "warning"),
+            ("inof", "inof"),
+            ("info,err", "err"),
+            ("bogus=,,x", "bogus="),
+            ("debug,hyper", "hyper"),
+            ("cache_storm_exporters", "cache_storm_exporters"),
+            ("cache_storm_exporter::poll=tarce", "cache_storm_exporter::poll=tarce"),
+        ] {
+            assert_eq!(filter(directives).err().as_deref(), Some(odd), "{directives}");
+        }
     }
 }
