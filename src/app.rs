@@ -51,6 +51,9 @@ pub enum AppError {
     /// Signals cannot be listened to.
     #[error("listen to signals: {0}")]
     Signals(std::io::Error),
+    /// No exporter can be asked there.
+    #[error("the --url given is no address of an exporter; expected http://HOST:9736, https:// is not spoken")]
+    NoUrl,
     /// A running exporter did not answer, or not as one.
     #[error("ask {whom} {what}: {reason}; expected a running exporter, as http://HOST:9736")]
     Ask {
@@ -90,8 +93,8 @@ impl AppError {
         match self {
             Self::Config(_) => ExitStatus::Config,
             Self::Ask { .. } => ExitStatus::Unreachable,
-            Self::Watch(Obstacle::Wire(error)) if !check::answered(error.reason) => ExitStatus::Unreachable,
-            Self::NoNode => ExitStatus::Usage,
+            Self::Watch(Obstacle::Wire(error)) if !error.reason.answered() => ExitStatus::Unreachable,
+            Self::NoNode | Self::NoUrl => ExitStatus::Usage,
             _ => ExitStatus::Failed,
         }
     }

@@ -20,7 +20,8 @@ pub async fn check(config: &Config) -> (String, ExitStatus) {
     for cache in &config.caches {
         line(&mut text, format_args!("{}", cache.name));
         let timeout = config.poll.timeout;
-        let Look { set, faults, refused } = discover::look(cache, &config.discovery, timeout, &tls, None).await;
+        let Look { set, faults, answered, refused } =
+            discover::look(cache, &config.discovery, timeout, &tls, None).await;
         for fault in faults {
             line(&mut text, format_args!("  MISSING: {fault}"));
         }
@@ -32,7 +33,7 @@ pub async fn check(config: &Config) -> (String, ExitStatus) {
         }
         let Some(NodeSet { members, sentinels }) = set else {
             line(&mut text, format_args!("  NO NODES: nobody could say which there are"));
-            count.add(Err(FailureReason::Io));
+            count.add_unusable(answered);
             continue;
         };
         let deadline = Instant::now() + timeout;
@@ -66,11 +67,16 @@ struct Count {
 
 impl Count {
     fn add(&mut self, answer: Result<(), FailureReason>) {
-        self.nodes += 1;
-        if let Err(reason) = answer {
-            self.unusable += 1;
-            self.unreached += usize::from(!answered(reason));
+        match answer {
+            Ok(()) => self.nodes += 1,
+            Err(reason) => self.add_unusable(reason.answered()),
         }
+    }
+
+    fn add_unusable(&mut self, answered: bool) {
+        self.nodes += 1;
+        self.unusable += 1;
+        self.unreached += usize::from(!answered);
     }
 
     fn status(&self) -> ExitStatus {
@@ -117,12 +123,6 @@ fn describe_node(text: &mut String, indent: &str, member: &Member, answer: &Resu
 async fn look(endpoint: &Endpoint, tls: &TlsStore, deadline: Instant) -> Result<Sample, PollError> {
     let reply = Connection::open(endpoint, tls, deadline).await?.info(deadline).await?;
     Ok(Sample::from_info(&Info::parse(&reply.text)))
-}
-
-/// A refusal that only a server can give.
-pub(crate) fn answered(reason: FailureReason) -> bool {
-    use FailureReason::{Auth, Busy, Loading, MaxClients, NoPerm, TooLarge};
-    matches!(reason, Auth | Busy | Loading | MaxClients | NoPerm | TooLarge)
 }
 
 /// Who it is, and which signals it gives or withholds and why.

@@ -10,9 +10,7 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 /// The body of `path` at the exporter that serves `url`; `what` is asked, as errors say it ("for its report").
 pub(super) async fn get(url: &str, path: &str, what: &'static str) -> Result<String, AppError> {
     let whom = whom(url);
-    let Some(address) = address(url).and_then(|base| base.join(path).ok()) else {
-        return Err(AppError::Ask { whom, what, reason: "not an http:// address".to_owned() });
-    };
+    let address = address(url).and_then(|base| base.join(path).ok()).ok_or(AppError::NoUrl)?;
     let get = move || -> Result<String, String> {
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(ASK_TIME_MAX)).build().into();
         let mut response = agent.get(address.as_str()).call().map_err(|error| error.to_string())?;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, ask};
@@ -17,6 +18,12 @@ use crate::report::Report;
 
 /// Pace of sampling: a minute holds enough polls for windows and, at the end, a first baseline.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Time for a first round: nodes may have to be found, rounds begin within one interval, and take as long at most.
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(3 * SAMPLE_INTERVAL.as_secs());
+
+/// From one look whether it has closed to the next.
+const READY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Prints the report; the exit code is the worst severity.
 pub(super) async fn run(args: &ReportArgs, config: Option<Config>) -> Result<ExitStatus, AppError> {
@@ -54,6 +61,11 @@ async fn sample(mut config: Config, time: Duration) -> Report {
     let (publisher, stop) = (Arc::new(Publisher::default()), CancellationToken::new());
     let poller = FleetPoller::start(&config, Arc::clone(&publisher), &stop);
     tokio::time::sleep(time).await;
+    // However short the time is: without a first round there is nothing to report.
+    let deadline = Instant::now() + FIRST_ROUND_MAX;
+    while !publisher.fleet().ready() && Instant::now() < deadline {
+        tokio::time::sleep(READY_PAUSE).await;
+    }
     poller.stop().await;
     let mut report = Report::new(&publisher.fleet(), wall_unix_seconds());
     for cache in &mut report.caches {

@@ -82,6 +82,8 @@ pub struct Look {
     pub set: Option<NodeSet>,
     /// Who could not be asked, or why nothing was said; `NAME: reason`. No passwords.
     pub faults: Vec<String>,
+    /// Somebody who should have said answered, if only with a refusal.
+    pub answered: bool,
     /// Addresses that were refused, with the reason.
     pub refused: Vec<(NodeName, DiscoveryRefusal)>,
 }
@@ -94,10 +96,10 @@ pub async fn look(
     tls: &TlsStore,
     known: Option<&NodeSet>,
 ) -> Look {
-    let (mut faults, mut answer) = (Vec::new(), None);
+    let (mut faults, mut answer) = (Faults::default(), None);
     match &cache.source {
         Source::Nodes(nodes) => {
-            return Look { set: Some(NodeSet::listed(nodes)), faults, refused: Vec::new() };
+            return faults.look(Some(NodeSet::listed(nodes)), Vec::new());
         }
         Source::Cluster { seeds } => {
             answer = ask_cluster(seeds, known, timeout, tls, &mut faults).await.map(|nodes| (nodes, Vec::new()));
@@ -111,16 +113,16 @@ pub async fn look(
             };
             match told.unwrap_or_else(|_| Err("was not resolved before the deadline".to_owned())) {
                 Ok(found) => answer = Some((found, Vec::new())),
-                Err(fault) => faults.push(format!("{name}: {fault}")),
+                Err(fault) => faults.said.push(format!("{name}: {fault}")),
             }
         }
         Source::File(path) => match read_file(path).await {
             Ok(found) => answer = Some((found, Vec::new())),
-            Err(fault) => faults.push(format!("{}: {fault}", path.display())),
+            Err(fault) => faults.said.push(format!("{}: {fault}", path.display())),
         },
     }
     let Some((nodes, sentinels)) = answer else {
-        return Look { set: None, faults, refused: Vec::new() };
+        return faults.look(None, Vec::new());
     };
     let admission = admit::Admission::new(cache, discovery, Instant::now() + timeout).await;
     let mut refused = Vec::new();
@@ -133,7 +135,20 @@ pub async fn look(
         }
         _ => Vec::new(),
     };
-    Look { set: Some(NodeSet { members, sentinels }), faults, refused }
+    faults.look(Some(NodeSet { members, sentinels }), refused)
+}
+
+/// Who could not be asked, while a look goes on.
+#[derive(Debug, Default)]
+struct Faults {
+    said: Vec<String>,
+    answered: bool,
+}
+
+impl Faults {
+    fn look(self, set: Option<NodeSet>, refused: Vec<(NodeName, DiscoveryRefusal)>) -> Look {
+        Look { answered: self.answered || set.is_some(), set, faults: self.said, refused }
+    }
 }
 
 /// The Sentinels that are configured, whatever the others say, then those that they name: as many as are watched.
@@ -169,7 +184,7 @@ async fn ask_cluster(
     known: Option<&NodeSet>,
     timeout: Duration,
     tls: &TlsStore,
-    faults: &mut Vec<String>,
+    faults: &mut Faults,
 ) -> Option<Vec<Found>> {
     let deadline = Instant::now() + timeout;
     let mut views = answers(join_all(seeds.iter().map(|seed| cluster::ask(seed, tls, deadline))).await, faults);
@@ -178,7 +193,7 @@ async fn ask_cluster(
         let others = members.iter().map(|member| &member.endpoint).filter(|endpoint| !seeds.contains(endpoint));
         let deadline = Instant::now() + timeout;
         let asked = others.take(STAND_INS_MAX).map(|node| cluster::ask(node, tls, deadline));
-        views = answers(join_all(asked).await, &mut Vec::new());
+        views = answers(join_all(asked).await, &mut Faults::default());
     }
     let best = views.into_iter().max_by_key(cluster::View::rank)?;
     let shard_of = |id: &str| {
@@ -194,7 +209,7 @@ async fn ask_sentinels(
     known: Option<&NodeSet>,
     timeout: Duration,
     tls: &TlsStore,
-    faults: &mut Vec<String>,
+    faults: &mut Faults,
 ) -> Option<(Vec<Found>, Vec<Found>)> {
     let deadline = Instant::now() + timeout;
     let asked = source.sentinels.iter().map(|sentinel| sentinel::ask(sentinel, &source.masters, tls, deadline));
@@ -204,18 +219,21 @@ async fn ask_sentinels(
         let others = others.filter(|endpoint| !source.sentinels.contains(endpoint)).take(STAND_INS_MAX);
         let deadline = Instant::now() + timeout;
         let asked = others.map(|sentinel| sentinel::ask(sentinel, &source.masters, tls, deadline));
-        views = answers(join_all(asked).await, &mut Vec::new());
+        views = answers(join_all(asked).await, &mut Faults::default());
     }
     (!views.is_empty()).then(|| sentinel::merge(views.into_iter().flatten()))
 }
 
 /// Those that answered; the others become faults.
-fn answers<T>(results: Vec<Result<T, PollError>>, faults: &mut Vec<String>) -> Vec<T> {
+fn answers<T>(results: Vec<Result<T, PollError>>, faults: &mut Faults) -> Vec<T> {
     let mut answers = Vec::new();
     for result in results {
         match result {
             Ok(answer) => answers.push(answer),
-            Err(error) => faults.push(error.to_string()),
+            Err(error) => {
+                faults.answered |= error.reason.answered();
+                faults.said.push(error.to_string());
+            }
         }
     }
     answers

@@ -137,7 +137,7 @@ impl Record {
     /// Hands the nodes on and publishes how discovery goes; a line in the log per change.
     fn take(&mut self, finder: &Finder, cache: &CacheConfig, look: Look) {
         let Finder { found, publisher, .. } = finder;
-        let Look { set, faults, refused } = look;
+        let Look { set, faults, refused, .. } = look;
         let (name, up) = (&cache.name, set.is_some());
         if faults != self.faults || up != self.state.up() {
             match (up, faults.is_empty()) {

@@ -5,6 +5,7 @@
 mod alerts;
 mod browser;
 mod captures;
+mod commands;
 mod dashboards;
 mod dropin;
 mod harness;
