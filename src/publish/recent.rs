@@ -1,7 +1,7 @@
 //! The last quarter of an hour of every cache and node, thinned: what charts are drawn from.
 //!
-//! Four bytes per node and five seconds, so 720 bytes per node when full: 3.6 MB for 5,000 nodes. It begins
-//! anew with the process.
+//! Four bytes per node and five seconds, so 720 bytes per node: 3.6 MB for 5,000 nodes, taken at once. It begins anew with
+//! the process.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -113,6 +113,13 @@ impl Moment {
         Self { slot, cache: Ratios::new(totals.hit_ratio, totals.usual), names, ratios: ratios.collect() }
     }
 
+    /// The same nodes in a slot of which nothing is known.
+    fn blank(&self, slot: u64) -> Self {
+        let unknown = Ratios::new(None, None);
+        let ratios = self.ratios.iter().map(|_| unknown).collect();
+        Self { slot, cache: unknown, names: Arc::clone(&self.names), ratios }
+    }
+
     /// What is kept of a node; `None` if it was not in the cache then.
     #[must_use]
     pub fn node(&self, node: &NodeName) -> Option<Ratios> {
@@ -120,7 +127,8 @@ impl Moment {
     }
 }
 
-/// What is kept of a cache, oldest first. Cheap to clone: moments are shared.
+/// What is kept of a cache, oldest first; nothing is known of the time before the first round. Cheap to clone: moments are
+/// shared.
 #[derive(Debug, Clone, Default)]
 pub struct Recent {
     moments: VecDeque<Arc<Moment>>,
@@ -141,6 +149,11 @@ impl Recent {
         let moment = Moment::new(snapshot, slot, self.moments.back().map(|last| &**last));
         if self.moments.back().is_some_and(|last| last.slot == slot) {
             self.moments.pop_back();
+        }
+        if self.moments.is_empty() {
+            // All its room at once: a fleet's memory must not creep for the quarter of an hour in which it fills.
+            let before = slot.saturating_sub(SLOTS_MAX - 1)..slot;
+            self.moments.extend(before.map(|slot| Arc::new(moment.blank(slot))));
         }
         self.moments.push_back(Arc::new(moment));
         while self.moments.front().is_some_and(|first| first.slot + SLOTS_MAX <= slot) {
@@ -170,7 +183,10 @@ mod tests {
         recent.push(&at(0.0));
         recent.push(&at(5.0));
         let names: Vec<_> = recent.moments().map(|moment| Arc::as_ptr(&moment.names)).collect();
-        assert!(std::ptr::eq(names[0], names[1]));
+        assert!(names.iter().all(|list| std::ptr::eq(*list, names[0])));
+        assert_eq!(names.len() as u64, SLOTS_MAX, "its room is taken at once");
+        let known = recent.moments().filter(|moment| moment.cache.hit_ratio().is_some()).count();
+        assert_eq!(known, 2, "and holds nothing yet");
     }
 
     #[test]
@@ -190,7 +206,7 @@ mod tests {
     fn ratios_come_back_and_the_unknown_stays_unknown() {
         let mut recent = Recent::default();
         recent.push(&at(0.0));
-        let moment = recent.moments().next().unwrap();
+        let moment = recent.moments().next_back().unwrap();
         let close = |ratio: Option<f64>, to: f64| (ratio.unwrap() - to).abs() < 1e-4;
         let master = moment.node(&"10.0.0.1:6379".into()).unwrap();
         assert!(close(master.hit_ratio(), 0.3) && close(master.usual(), 0.9));
