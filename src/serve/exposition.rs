@@ -81,13 +81,12 @@ pub(super) async fn scrape(State(app): State<Arc<App>>, RawQuery(query): RawQuer
     let fleet = app.publisher.fleet();
     let Some((host, port)) = target(&text) else { return no_node() };
     let Some(node) = fleet.node(NodeName::at(host, port).as_str()) else {
-        // A cache that has had no round has not said yet which nodes it has.
-        let waiting = api::waiting(&fleet);
-        if waiting.is_empty() {
+        if fleet.ready() {
             return no_node();
         }
-        let text =
-            format!("no node of that name is polled yet: waiting for the first round of {}\n", waiting.join(", "));
+        // A cache that has had no round has not said yet which nodes it has.
+        let waiting = api::waiting(&fleet).join(", ");
+        let text = format!("no node of that name is polled yet: waiting for the first round of {waiting}\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
     node.interest.note();
