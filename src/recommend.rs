@@ -35,8 +35,8 @@ pub fn for_storm(storm_type: StormType, sub_reason: Option<&str>) -> impl Iterat
 const OBSTACLES: &[(Indicator, &str)] = &[
     (
         Indicator::Unreachable,
-        "A node does not answer. See its reason of failure, restart it or promote its replica, and hold back the \
-         database's clients until it is back.",
+        "A node does not answer its clients. If it is down, see its reason of failure, restart it or promote its replica; \
+         if it loads its data set, wait. Hold back the database's clients until it is back.",
     ),
     (
         Indicator::WriteRefusal,
@@ -112,6 +112,10 @@ fn on_sub_reason(sub_reason: &str) -> Option<&'static str> {
         "skewed_load" => {
             "One node takes several times its peers' load. Take a key sample there to see whether one key, one pattern \
              or one client is behind it."
+        }
+        "loading" => {
+            "The server loads its data set and refuses its clients until that is there. Do not restart it, it would begin \
+             anew: wait, or promote a replica."
         }
         "flapping" => {
             "The master changes again and again. Raise down-after-milliseconds or mend the network between the \

@@ -358,6 +358,6 @@ mod tests {
         assert_eq!(sample.set_calls, Some(facts.counters.calls(Command::Set)));
         assert_eq!(sample.oom_errors, Some(0));
         assert_eq!(sample.uptime_seconds, Some(200_000.0));
-        assert!(sample.memory_used_ratio().is_some_and(|ratio| (0.7..0.8).contains(&ratio)));
+        assert!(sample.memory_used_ratio().is_some_and(|ratio| (0.83..0.93).contains(&ratio)));
     }
 }

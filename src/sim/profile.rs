@@ -53,7 +53,7 @@ impl Profile {
             ttl_jitter: 0.5,
             database_delay_seconds: 0.03,
             value_bytes: 400,
-            memory_fill: Some(0.75),
+            memory_fill: Some(0.88),
             policy: Policy::AllkeysLru,
             uptime_seconds: 200_000.0,
         }
