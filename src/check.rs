@@ -130,7 +130,7 @@ fn describe(sample: &Sample) -> String {
     let role = sample.role.map_or("role unknown", Role::as_str);
     let flavor = sample.flavor.map_or("server", |flavor| flavor.as_str());
     let version = sample.version.as_deref().unwrap_or("of unknown version");
-    let mut text = format!("ok: {role}, {flavor} {version}{}", if sample.loading { ", loading" } else { "" });
+    let mut text = format!("ok: {role}, {flavor} {version}{}", if sample.is_loading() { ", loading" } else { "" });
     let mut signal = |name: &str, given: bool, why_not: &str| {
         let rest = if given { name.to_owned() } else { format!("no {name} ({why_not})") };
         text.push_str("; ");

@@ -233,7 +233,7 @@ vocabulary! {
         WriteRefusal = "write_refusal",
         /// A cause was seen and the hit ratio fell in one poll.
         CauseSeen = "cause_seen",
-        /// An eligible master does not answer.
+        /// An eligible master does not answer its clients; a replica, where nobody is left to be read instead.
         Unreachable = "unreachable",
         /// A replica's data is old.
         ReplicationLag = "replication_lag",

@@ -6,7 +6,7 @@ mod state;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::classify::Facts;
+use super::classify::{Facts, MasterKeys};
 use super::conclude::{self, Share};
 use super::episode::{Episodes, Lead};
 use super::indicator::{Indicators, Reference};
@@ -17,6 +17,7 @@ use super::subject::{Input, Judgement, Subject};
 use super::verdict::{CacheVerdict, EndReason, Episode, NodeVerdict, Observation, Round, Signals};
 use crate::history::{Delta, Restart, WindowStats, median};
 use crate::model::{Indicator, NodeName, NodeState, Role};
+use crate::parse::Sample;
 use crate::thresholds::Threshold;
 use failover::Epochs;
 pub use state::CacheState;
@@ -44,6 +45,8 @@ struct Surroundings {
     groups: Vec<Group>,
     /// Server clocks of the round differ by this many seconds.
     clock_skew_seconds: f64,
+    /// None of the nodes that are read has served its clients for a while.
+    none_serves: bool,
 }
 
 /// Nodes of one role.
@@ -74,6 +77,8 @@ struct Group {
     master_in_trouble: bool,
     /// A replica was promoted in its master's place.
     succeeded: bool,
+    /// What became of its master's keys; while a node of the cache is affected.
+    keys: Option<MasterKeys>,
     /// Failovers within an hour.
     failovers: usize,
 }
@@ -188,7 +193,7 @@ impl CacheDetector {
     fn welcome(&mut self, now: f64, name: &NodeName) {
         let Some(sample) = self.nodes.get(name).and_then(Node::latest) else { return };
         let (Some(uptime), Some(keys), role) = (sample.uptime_seconds, sample.keys, sample.role) else { return };
-        if role != Some(Role::Master) || uptime > self.durations.restart_memory {
+        if role != Some(Role::Master) || uptime > self.durations.restart_memory || sample.loading {
             return;
         }
         let loaded_nothing = sample.keys_loaded_at_start.map(|loaded| loaded == 0);
@@ -206,6 +211,7 @@ impl CacheDetector {
             loaded_nothing,
             uptime,
             replicas_before: 0.0,
+            loading_seconds: 0.0,
         };
         if let Some(node) = self.nodes.get_mut(name) {
             node.restarted(restart, &self.durations);
@@ -276,7 +282,9 @@ impl CacheDetector {
         let mut roles: BTreeMap<Role, Peers> = BTreeMap::new();
         let (mut with_lookups, mut guarded, mut storm) = (0_usize, 0_usize, false);
         let (mut earliest, mut latest) = (f64::INFINITY, f64::NEG_INFINITY);
+        let mut none_serves = true;
         for node in self.nodes.values() {
+            none_serves &= !node.is_eligible() || node.is_out(now, &self.durations);
             storm |= node.subject.is_affected();
             if let Some(clock) = node.latest().filter(|_| node.is_up()).and_then(|sample| sample.server_time_seconds) {
                 (earliest, latest) = (earliest.min(clock), latest.max(clock));
@@ -302,7 +310,8 @@ impl CacheDetector {
             peers.commands.sort_unstable_by(f64::total_cmp);
             peers.pool = self.judge_pool(now, *role, peers, 2 * guarded < with_lookups, storm);
         }
-        Surroundings { roles, groups: self.groups(now, numbers), clock_skew_seconds: (latest - earliest).max(0.0) }
+        let clock_skew_seconds = (latest - earliest).max(0.0);
+        Surroundings { roles, groups: self.groups(now, numbers, storm), clock_skew_seconds, none_serves }
     }
 
     /// The nodes of one role as if they were one: a hundred shards at nine lookups a second are nine hundred to
@@ -330,8 +339,8 @@ impl CacheDetector {
         pool.judge(&input, &self.durations, &self.settings.thresholds)
     }
 
-    /// What the nodes of one replication history have in common.
-    fn groups(&self, now: f64, numbers: &GroupNumbers) -> Vec<Group> {
+    /// What the nodes of one replication history have in common. `storm`: a node is affected.
+    fn groups(&self, now: f64, numbers: &GroupNumbers, storm: bool) -> Vec<Group> {
         let mut groups = vec![Group::default(); numbers.len()];
         for node in self.nodes.values() {
             if let Some(group) = node.group {
@@ -339,6 +348,9 @@ impl CacheDetector {
                 group.ratios.extend(node.subject.baseline.summary().map(|summary| summary.hit_ratio));
                 group.master_in_trouble |=
                     node.role() == Some(Role::Master) && (node.subject.is_affected() || !node.is_up());
+                if storm && node.role() == Some(Role::Master) && node.is_up() {
+                    group.keys = Some(node.subject.keys(now, &self.durations));
+                }
             }
             let promoted = node.subject.promoted.is_some_and(|at| now - at <= self.durations.promotion_memory);
             if promoted && let Some(former) = node.latest().and_then(|sample| numbers.get(sample.replid2.as_ref()?)) {
@@ -365,7 +377,7 @@ fn judge_node(
     let group = node.group.map(|group| &around.groups[group]);
     let lend = || group.and_then(Group::ratio).or_else(|| peers?.ratio);
     let reference = node.reference(lend, thresholds.value(Threshold::ExpectedHitRatio));
-    let loading = node.latest().is_some_and(|sample| sample.loading);
+    let loading = node.latest().is_some_and(Sample::is_loading);
     let pool = peers.map(|peers| &peers.pool).filter(|pool| pool.affected.is_some());
     let present = node.delta().is_some();
     let stats = node.subject.window.stats().filter(|_| present);
@@ -377,7 +389,7 @@ fn judge_node(
         eligible: node.is_eligible(),
         replaced: node.replaced,
         frozen: loading || pool.is_some(),
-        foreign: foreign_indicators(context, node),
+        foreign: foreign_indicators(context, node, around.none_serves),
         extra_misses: peers.map_or(0.0, |peers| peers.extra_misses),
         peers_commands: peers.zip(stats).and_then(|(peers, stats)| median_of_others(&peers.commands, stats.commands)),
         facts: facts(context, node, group, stats.as_ref()),
@@ -392,9 +404,9 @@ fn judge_node(
 }
 
 /// Indicators that do not come from the node's own lookups.
-fn foreign_indicators(Context { now, durations, .. }: Context<'_>, node: &Node) -> Indicators {
+fn foreign_indicators(Context { now, durations, .. }: Context<'_>, node: &Node, none_serves: bool) -> Indicators {
     let mut found = Indicators::default();
-    found.insert_if(node.is_unreachable(now, durations), Indicator::Unreachable);
+    found.insert_if(node.is_unreachable(now, none_serves, durations), Indicator::Unreachable);
     found.insert_if(node.staleness.lagging, Indicator::ReplicationLag);
     found.insert_if(node.staleness.link_down, Indicator::ReplicationLinkDown);
     let promoted = node.is_up() && node.subject.promoted.is_some_and(|at| now - at <= durations.failover_hold);
@@ -410,6 +422,8 @@ fn facts(context: Context<'_>, node: &Node, group: Option<&Group>, stats: Option
         role: node.role(),
         promoted: succeeded || followed,
         failovers: group.map_or(0, |group| group.failovers),
+        loading: node.is_up() && node.latest().is_some_and(|sample| sample.loading),
+        master: group.and_then(|group| group.keys).filter(|_| node.role() == Some(Role::Replica)),
         stale_replica: node.staleness.reason().filter(|_| !group.is_some_and(|group| group.master_in_trouble)),
         young_and_cold: stats.is_some_and(|stats| is_young_and_cold(context, node, stats)),
         ..Facts::default()

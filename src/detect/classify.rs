@@ -27,6 +27,8 @@ pub(crate) struct Facts {
     pub(crate) usual: Option<Summary>,
     /// A restart within the last ten minutes.
     pub(crate) restart: Option<Restart>,
+    /// It loads its data set, and refuses its clients until that is there.
+    pub(crate) loading: bool,
     /// The node is young, its past unknown, and it misses nearly everything under load.
     pub(crate) young_and_cold: bool,
     /// A promotion on this node within five minutes.
@@ -43,12 +45,24 @@ pub(crate) struct Facts {
     pub(crate) hot_share: Option<f64>,
     /// Writes to that key per access to any, where they follow reads of it.
     pub(crate) hot_rebuilds: Option<f64>,
+    /// Of a replica: what its master tells of the keys that both hold.
+    pub(crate) master: Option<MasterKeys>,
     /// Overloaded against its own past and its peers, without a key sample.
     pub(crate) skewed_load: bool,
     /// Writes refused per second within the window.
     pub(crate) oom_per_second: f64,
     /// Memory share from which evictions count.
     pub(crate) memory_limit: f64,
+}
+
+/// What became of a master's keys within its window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MasterKeys {
+    pub(crate) balance: Balance,
+    /// Its own medians.
+    pub(crate) usual: Option<Summary>,
+    /// A restart within the last ten minutes.
+    pub(crate) restart: Option<Restart>,
 }
 
 /// A cause by name.
@@ -86,6 +100,12 @@ impl Scores {
         if score > slot.0 {
             *slot = (score, sub_reason);
         }
+    }
+
+    /// The same while the node loads its data set.
+    pub(crate) fn while_loading(mut self) -> Self {
+        self.raise(StormType::ColdStart, 0.6, Some("loading"));
+        self
     }
 
     /// Keeps the larger score of each type: later evidence counts only where it is stronger.
@@ -146,6 +166,17 @@ pub(crate) fn scores(balance: &Balance, facts: &Facts) -> Scores {
     scores
 }
 
+/// Scores of a replica by its own lookups and its master's keys: a replica never expires, evicts or deletes by itself.
+/// `lookups`: its own balance over its window.
+pub(crate) fn scores_by_master(lookups: &Balance, master: &MasterKeys, facts: &Facts) -> Scores {
+    let mut balance = master.balance;
+    (balance.lookups, balance.misses) = (lookups.lookups, lookups.misses);
+    let misses = facts.usual.map_or(0.0, |own| own.misses);
+    let usual = master.usual.map(|keys| Summary { misses, ..keys });
+    let (role, restart) = (Some(Role::Master), master.restart);
+    scores(&balance, &Facts { role, usual, restart, young_and_cold: false, master: None, ..*facts })
+}
+
 fn failover(scores: &mut Scores, facts: &Facts) {
     if facts.promoted {
         let failovers = facts.failovers.max(1);
@@ -188,7 +219,9 @@ fn removals(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Fac
             let score = unit(lost(excess.removed) / 0.10) * certainty(excess.removed);
             scores.raise(StormType::MassInvalidation, score, Some("deletion"));
         }
-        if key_space_shifted(balance, excess) {
+        // Keys that push others out of a full memory are its pressure first of all.
+        let pushing = is_full(balance, facts) && excess.evicted > 0.0;
+        if !pushing && key_space_shifted(balance, excess, facts.usual.map_or(0.0, |usual| usual.keys)) {
             scores.raise(StormType::MassInvalidation, 0.65, Some("key_space_shift"));
         }
         let usual_expired = facts.usual.map_or(0.0, |usual| usual.expired);
@@ -198,7 +231,7 @@ fn removals(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Fac
         }
     }
     let mut pressure = 0.0_f64;
-    if balance.memory_used_ratio.is_some_and(|used| used >= facts.memory_limit) {
+    if is_full(balance, facts) {
         pressure = unit(lost(excess.evicted) / 0.05) * certainty(excess.evicted);
     }
     let refused = facts.oom_per_second >= 1.0;
@@ -211,14 +244,19 @@ fn removals(scores: &mut Scores, balance: &Balance, excess: &Excess, facts: &Fac
     scores.raise(StormType::MemoryPressure, pressure, refused.then_some("write_refusal"));
 }
 
+fn is_full(balance: &Balance, facts: &Facts) -> bool {
+    balance.memory_used_ratio.is_some_and(|used| used >= facts.memory_limit)
+}
+
 /// Version or tag bump: nearly nothing removed, yet the misses create new keys beside the old ones.
-fn key_space_shifted(balance: &Balance, excess: &Excess) -> bool {
+fn key_space_shifted(balance: &Balance, excess: &Excess, usual_keys: f64) -> bool {
+    let most_before = balance.keys_first.max(excess.keys_before).max(usual_keys);
     !balance.moved
         && excess.misses >= 0.03 * balance.lookups
         && excess.gone / excess.keys_before < 0.10
         && excess.inserted / excess.misses >= 0.5
-        // Refill after a loss grows as well, but only up to what there was before.
-        && (balance.keys_last - balance.keys_first.max(excess.keys_before)) / excess.keys_before >= 0.03
+        // Refill after a loss grows as well, but only up to what there was before, seen or not.
+        && (balance.keys_last - most_before) / excess.keys_before >= 0.03
         && excess.sets.is_some_and(|sets| sets / excess.misses >= 0.4)
 }
 

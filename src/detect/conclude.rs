@@ -4,7 +4,8 @@ use super::classify::Diagnosis;
 use super::indicator::{Fall, Reference};
 use super::node::Node;
 use super::settings::{Context, Settings};
-use super::subject::{self, Input, Judgement};
+use super::storm;
+use super::subject::{Input, Judgement};
 use super::verdict::{CacheVerdict, Evidence, NodeVerdict, Signals, TypeVerdict};
 use super::words;
 use crate::history::WindowStats;
@@ -158,7 +159,7 @@ fn note(evidence: &mut Evidence, name: &'static str, value: Option<f64>) {
 fn evidence(
     Context { now, durations, .. }: Context<'_>,
     node: &Node,
-    storm: &subject::Affected,
+    storm: &storm::Affected,
     signals: &Signals,
     reference: Option<&Reference>,
 ) -> Evidence {
@@ -182,8 +183,12 @@ fn evidence(
     note(&mut found, "writes_refused", some(balance.oom_errors));
     note(&mut found, "memory_used_ratio", balance.memory_used_ratio);
     note(&mut found, "replication_lag_seconds", signals.replication_lag_seconds.and_then(some));
-    let restart = node.subject.restart.filter(|restart| restart.t >= storm.last_normal);
-    note(&mut found, "restart_seconds_ago", restart.map(|restart| now - restart.t + restart.uptime));
+    let restart = node.restart().filter(|restart| restart.t >= storm.last_normal);
+    note(
+        &mut found,
+        "restart_seconds_ago",
+        restart.map(|restart| now - restart.t + restart.loading_seconds + restart.uptime),
+    );
     note(&mut found, "restart_keys_before", restart.and_then(|restart| restart.keys_before));
     note(&mut found, "restart_replicas_before", restart.and_then(|restart| some(restart.replicas_before)));
     let promoted = node.subject.promoted.map(|at| now - at).filter(|ago| *ago <= durations.failover_span);

@@ -1,5 +1,6 @@
 //! The named reasons why a node looks bad now. Every condition and number: docs/detection.md.
 
+use crate::history::baseline::SIGMA_MIN;
 use crate::history::{Baseline, Summary, WindowStats};
 use crate::model::Indicator;
 use crate::thresholds::{Threshold, Thresholds};
@@ -104,6 +105,12 @@ fn sampling_error(ratio: f64, lookups: f64) -> f64 {
     ((ratio * (1.0 - ratio)).max(0.01) / (lookups / BURSTINESS)).sqrt()
 }
 
+/// How far two windows of so many bursty lookups may lie apart by chance, at one ratio: four deviations of their
+/// difference, as within hours there are hundreds of windows.
+pub(crate) fn chance(ratio: f64, lookups: f64) -> f64 {
+    4.0 * std::f64::consts::SQRT_2 * sampling_error(ratio, lookups)
+}
+
 /// Upper Wilson bound of a ratio seen over that many bursty lookups.
 fn wilson_upper(ratio: f64, lookups: f64) -> f64 {
     let n = lookups / BURSTINESS;
@@ -113,13 +120,44 @@ fn wilson_upper(ratio: f64, lookups: f64) -> f64 {
     (center + spread) / (1.0 + z2 / n)
 }
 
+/// Ten points, beyond chance.
+const TEN_POINTS: Fall = Fall { drop: 0.10, z: 4.0 };
+
+/// From thirty points on, nothing but a storm explains a fall.
+const FALL_BEYOND_DOUBT: f64 = 0.30;
+
+/// A line under the long baseline that was crossed on the way down must be left so far behind on the way up: a ratio
+/// that hovers about it is one storm, not fifty.
+const HYSTERESIS: f64 = 0.05;
+
+/// Under the lines that the long baseline draws, raised by `margin`: (`low_hit_ratio`, its own share).
+fn under_long(stats: &WindowStats, reference: &Reference, margin: f64, thresholds: &Thresholds) -> (bool, bool) {
+    let (Some(ratio), Some(long)) = (stats.hit_ratio, reference.long) else { return (false, false) };
+    // Where the fall from the long baseline is beyond doubt, crossing a line needs no margin of chance: a bound on top
+    // of it would announce a slow decline minutes after it has crossed.
+    if Fall::of(ratio, stats.lookups, &Reference { hit_ratio: long, ..*reference }).z < 4.0 {
+        return (false, false);
+    }
+    let low = thresholds.get(Threshold::LowHitRatio);
+    let kept = 1.0 - thresholds.get(Threshold::HitRatioDrop);
+    (long >= low + 0.10 && ratio < low + margin, ratio < kept * long + margin)
+}
+
+/// A slow decline has crossed a line.
+pub(crate) fn declined(stats: &WindowStats, reference: &Reference, thresholds: &Thresholds) -> bool {
+    let (low, share) = under_long(stats, reference, 0.0, thresholds);
+    low || share
+}
+
 /// The ratio indicators of one window. `extra_misses`: per second, of all nodes of the role whose misses multiplied.
-/// Precondition: enough lookups to judge by (the caller's guard).
+/// `declined`: the storm that is on has crossed a line of the long baseline. Precondition: enough lookups to judge by (the
+/// caller's guard).
 pub(crate) fn of_window(
     stats: &WindowStats,
     memory_used_ratio: Option<f64>,
     reference: &Reference,
     extra_misses: f64,
+    declined: bool,
     thresholds: &Thresholds,
 ) -> Indicators {
     let mut found = Indicators::default();
@@ -130,13 +168,9 @@ pub(crate) fn of_window(
 
     // A node that lives near the floor is no storm for dipping under it: it must have fallen from well above.
     let from_above = reference.hit_ratio >= low + 0.10 || fall.drop >= 0.10;
-    // Where the fall from the long baseline is beyond doubt, crossing a line needs no margin: a bound on top of it
-    // would announce a slow decline minutes after it has crossed.
-    let long = reference
-        .long
-        .filter(|long| Fall::of(ratio, stats.lookups, &Reference { hit_ratio: *long, ..*reference }).z >= 4.0);
-    let declined = long.is_some_and(|long| long >= low + 0.10 && ratio < low);
-    found.insert_if((upper < low && fall.z >= 4.0 && from_above) || declined, Indicator::LowHitRatio);
+    let margin = if declined { HYSTERESIS } else { 0.0 };
+    let (low_of_long, share_of_long) = under_long(stats, reference, margin, thresholds);
+    found.insert_if((upper < low && fall.z >= 4.0 && from_above) || low_of_long, Indicator::LowHitRatio);
 
     let loaded = stats.commands > thresholds.get(Threshold::HighLoadCommandsPerSecond);
     let poor = upper < thresholds.get(Threshold::HighLoadHitRatio) && fall.z >= 4.0 && fall.drop >= 0.05;
@@ -148,12 +182,43 @@ pub(crate) fn of_window(
     found.insert_if(full && pressed, Indicator::MemoryPressure);
 
     let kept = 1.0 - thresholds.get(Threshold::HitRatioDrop);
-    let fell = fall.z >= 4.0 && (ratio < kept * reference.hit_ratio || fall.drop >= 0.10);
-    found.insert_if(fell || long.is_some_and(|long| ratio < kept * long), Indicator::HitRatioDrop);
+    let ten_points = fall.drop >= TEN_POINTS.drop && !is_spared(stats, reference);
+    let fell = fall.z >= 4.0 && (ratio < kept * reference.hit_ratio || ten_points);
+    found.insert_if(fell || share_of_long, Indicator::HitRatioDrop);
 
     let multiplied = reference.own.is_some_and(|own| extra_misses_where_multiplied(stats, &own).is_some());
     found.insert_if(multiplied && extra_misses >= EXTRA_MISSES_MIN, Indicator::MissAmplification);
     found
+}
+
+/// A fall by ten points that says nothing, for the database is no worse off than in ordinary life.
+pub(crate) fn is_spared(stats: &WindowStats, reference: &Reference) -> bool {
+    is_as_ever(stats, reference) || is_relieved(stats, reference)
+}
+
+/// Misses are what they were, and so is the ratio of the last day: what has ended is a spell of easy lookups.
+fn is_as_ever(stats: &WindowStats, reference: &Reference) -> bool {
+    let as_ever = reference.long.zip(stats.hit_ratio).is_some_and(|(long, ratio)| ratio >= long - 0.05);
+    as_ever && surely_misses_less(stats, reference, 1.25)
+}
+
+/// The database is asked less than usual: where traffic falls, less is asked again before it expires, and the ratio
+/// falls with it. Thirty points are too many for that, and not much less is asked for: where clients wait for the
+/// database, a storm, too, leaves misses per second as they were.
+fn is_relieved(stats: &WindowStats, reference: &Reference) -> bool {
+    stats.hit_ratio.is_some_and(|ratio| reference.hit_ratio - ratio < FALL_BEYOND_DOUBT)
+        && surely_misses_less(stats, reference, 0.9)
+}
+
+/// Misses per second are under so many times the usual. In doubt they are: two deviations are given away.
+fn surely_misses_less(stats: &WindowStats, reference: &Reference, times: f64) -> bool {
+    let at_least = stats.misses - 2.0 * (stats.misses / stats.seconds).sqrt();
+    reference.own.is_some_and(|own| at_least < times * own.misses)
+}
+
+/// It would be a storm, had traffic not fallen with the ratio: no time to learn what is usual.
+pub(crate) fn is_storm_but_for_traffic(stats: &WindowStats, reference: &Reference) -> bool {
+    fell(stats, reference, 0.0, TEN_POINTS) && is_relieved(stats, reference) && !is_as_ever(stats, reference)
 }
 
 /// Extra misses per second from which a database notices.
@@ -172,7 +237,7 @@ pub(crate) fn extra_misses_where_multiplied(stats: &WindowStats, own: &Summary) 
 /// The last poll alone fell by ten points beyond doubt. A small cache refills within the window and never pulls its
 /// mean down by as much; that a second poll in a row says the same is what confirmation asks for.
 pub(crate) fn fell_at_once(last: &WindowStats, reference: &Reference) -> bool {
-    fell(last, reference, 50.0, Fall { drop: 0.10, z: 4.0 })
+    fell(last, reference, 50.0, TEN_POINTS) && !is_spared(last, reference)
 }
 
 /// More than half of the ratio is gone, over enough lookups that waiting for a second poll would only cost time.
@@ -187,12 +252,18 @@ pub(crate) fn collapsed(stats: &WindowStats, reference: &Reference, thresholds: 
 /// The last poll alone lies 30 points under its reference. Where the whole window has fallen already, that is
 /// the second look that confirmation asks for: it is no blip, and half a minute's mean only lags behind it.
 pub(crate) fn collapsing(last: &WindowStats, reference: &Reference) -> bool {
-    fell(last, reference, 50.0, Fall { drop: 0.30, z: 4.0 })
+    fell(last, reference, 50.0, Fall { drop: FALL_BEYOND_DOUBT, z: 4.0 })
 }
 
-/// After a seen cause one poll's fall is enough: small hot caches refill within a poll or two.
-pub(crate) fn fell_after_cause(stats: &WindowStats, reference: &Reference) -> bool {
-    fell(stats, reference, 100.0, Fall { drop: 0.05, z: 2.0 })
+/// After a seen cause one poll's fall is enough: small hot caches refill within a poll or two. `before`: the ratio right
+/// before it, if known. While a cache fills, its baseline is that of an emptier one, and as wide as it rose.
+pub(crate) fn fell_after_cause(stats: &WindowStats, reference: &Reference, before: Option<f64>) -> bool {
+    let enough = Fall { drop: 0.05, z: 2.0 };
+    let below_usual = stats.hit_ratio.is_some_and(|ratio| ratio < reference.hit_ratio);
+    fell(stats, reference, 100.0, enough)
+        || before.filter(|_| below_usual).is_some_and(|before| {
+            fell(stats, &Reference { hit_ratio: before, sigma: SIGMA_MIN, ..*reference }, 100.0, enough)
+        })
 }
 
 /// Over enough lookups, a fall of at least that much.
@@ -226,7 +297,7 @@ mod tests {
     }
 
     fn check(now: f64, lookups: f64, usual: f64, expected: &[Indicator]) {
-        let found = of_window(&stats(now, lookups), None, &reference(usual), 0.0, &Thresholds::default());
+        let found = of_window(&stats(now, lookups), None, &reference(usual), 0.0, false, &Thresholds::default());
         assert_eq!(found.to_vec(), expected, "{now} over {lookups} lookups against {usual}");
     }
 
@@ -245,10 +316,16 @@ mod tests {
     #[test]
     fn a_thin_node_that_lives_low_does_not_fall_by_chance() {
         let long = Reference { long: Some(0.36), sigma: 0.07, ..reference(0.39) };
-        let found = of_window(&stats(0.17, 400.0), None, &long, 0.0, &Thresholds::default());
+        let found = of_window(&stats(0.17, 400.0), None, &long, 0.0, false, &Thresholds::default());
         assert!(found.is_empty(), "{:?}: under half of the long baseline, not four deviations", found.to_vec());
-        let found =
-            of_window(&stats(0.17, 40_000.0), None, &Reference { sigma: 0.015, ..long }, 0.0, &Thresholds::default());
+        let found = of_window(
+            &stats(0.17, 40_000.0),
+            None,
+            &Reference { sigma: 0.015, ..long },
+            0.0,
+            false,
+            &Thresholds::default(),
+        );
         assert!(found.contains(Indicator::HitRatioDrop));
     }
 
@@ -257,7 +334,8 @@ mod tests {
         let usual = Reference { sigma: 0.02, ..reference(0.9) };
         let pressed = |evicted: f64, ratio: f64| {
             let stats = WindowStats { evicted, ..stats(ratio, 6000.0) };
-            of_window(&stats, Some(0.95), &usual, 0.0, &Thresholds::default()).contains(Indicator::MemoryPressure)
+            of_window(&stats, Some(0.95), &usual, 0.0, false, &Thresholds::default())
+                .contains(Indicator::MemoryPressure)
         };
         assert_eq!([pressed(20.0, 0.83), pressed(20.0, 0.81), pressed(0.0, 0.81)], [false, true, false]);
     }

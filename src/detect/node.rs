@@ -35,11 +35,16 @@ pub(crate) struct Node {
     lifetime: Option<f64>,
     /// Its `master_replid` changed to one that continues the old: its group had a failover.
     pub(crate) followed_failover: Option<f64>,
-    last_answer: Option<f64>,
+    /// Its last answer, but for those while it loads its data set: it serves nobody else then.
+    last_served: Option<f64>,
+    /// Rounds since.
+    unserved_rounds: u32,
+    /// A restart whose data set is being loaded: how much of it there will be is not known yet.
+    #[serde(default)]
+    reloading: Option<Restart>,
     /// The last round that listed it.
     #[serde(skip)]
     pub(crate) listed: u64,
-    down_rounds: u32,
     /// The last delta of its window is this round's.
     #[serde(skip)]
     counted: bool,
@@ -57,7 +62,7 @@ pub(crate) struct Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     Nothing,
-    /// The node has just been heard of for the first time.
+    /// The node serves for the first time since it is known.
     Joined,
     /// The node was a replica and is a master now.
     Promoted,
@@ -77,6 +82,11 @@ impl Node {
         self.latest()?.replid.as_ref()
     }
 
+    /// Its last restart; if the data set is still being loaded, as far as it is known.
+    pub(crate) fn restart(&self) -> Option<Restart> {
+        self.reloading.or(self.subject.restart)
+    }
+
     /// This round's delta; `None` while down, and at the first poll of a life.
     pub(crate) fn delta(&self) -> Option<&Delta> {
         self.subject.window.last().filter(|_| self.counted)
@@ -90,25 +100,30 @@ impl Node {
         !self.replaced && self.traffic.per_second() >= ELIGIBLE_LOOKUPS_PER_SECOND
     }
 
-    /// An eligible master that has not answered for two rounds and fifteen seconds.
-    pub(crate) fn is_unreachable(&self, now: f64, durations: &Durations) -> bool {
-        self.down_rounds >= 2
-            && self.down.is_some_and(FailureReason::clients_feel)
+    /// It has served nobody for two rounds and fifteen seconds.
+    pub(crate) fn is_out(&self, now: f64, durations: &Durations) -> bool {
+        self.unserved_rounds >= 2 && self.last_served.is_some_and(|at| now - at >= 0.99 * durations.unreachable)
+    }
+
+    /// An eligible master that is out as its clients see it; a replica, too, if there is nobody left (`none_serves`) to be
+    /// read instead.
+    pub(crate) fn is_unreachable(&self, now: f64, none_serves: bool, durations: &Durations) -> bool {
+        self.is_out(now, durations)
+            && self.down.is_none_or(FailureReason::clients_feel)
             && self.is_eligible()
-            && self.role() == Some(Role::Master)
-            && self.last_answer.is_some_and(|at| now - at >= 0.99 * durations.unreachable)
+            && (self.role() == Some(Role::Master) || none_serves)
     }
 
     /// Nobody watched for that many seconds: what was silent was not seen to be.
     pub(crate) fn unwatched(&mut self, seconds: f64) {
-        self.last_answer = self.last_answer.map(|at| at + seconds);
+        self.last_served = self.last_served.map(|at| at + seconds);
         self.subject.unwatched(seconds);
     }
 
     /// Takes a round in which the node did not answer.
     pub(crate) fn miss(&mut self, reason: FailureReason) {
         self.down = Some(reason);
-        self.down_rounds = self.down_rounds.saturating_add(1);
+        self.unserved_rounds = self.unserved_rounds.saturating_add(1);
         self.counted = false;
         self.staleness = Staleness::default();
     }
@@ -122,26 +137,50 @@ impl Node {
         durations: &Durations,
     ) -> Event {
         self.down = None;
-        self.down_rounds = 0;
-        self.replaced = false;
+        let loading = sample.loading;
         self.counted = false;
-        let joined = self.last_answer.replace(now).is_none();
+        let joined = self.last_served.is_none() && !loading;
         if let Some(hot_key) = hot_key {
             self.subject.hot.take(now, hot_key);
         }
         if joined {
             self.lifetime = lifetime_ratio(&sample);
         }
+        if loading {
+            self.unserved_rounds = self.unserved_rounds.saturating_add(1);
+        } else {
+            self.unserved_rounds = 0;
+            self.last_served = Some(now);
+            self.replaced = false;
+        }
+        let loaded = self.latest().is_some_and(|sample| sample.loading);
         let before = self.latest().map(|sample| (sample.run_id.clone(), sample.role, sample.replid.clone()));
         let step = self.lives.advance(now, sample, durations.longest_gap);
         match step {
+            _ if loading => {
+                if let Step::Restart(restart) = step {
+                    // A load that was broken off had but a part of the keys.
+                    let keys_before = self.reloading.map_or(restart.keys_before, |first| first.keys_before);
+                    self.reloading = Some(Restart { keys_before, ..restart });
+                }
+                self.subject.clear_window();
+            }
+            Step::Delta(_) | Step::First | Step::StatsReset if loaded => {
+                self.subject.clear_window();
+                let restart =
+                    self.reloading.take().zip(self.latest()).map(|(restart, now_is)| restart.loaded(now, now_is));
+                restart.into_iter().for_each(|restart| self.restarted(restart, durations));
+            }
             Step::Delta(delta) => {
                 self.subject.absorb(&delta, durations);
                 self.traffic.add(now, delta.dt, delta.lookups(), durations.eligible_span);
                 self.counted = true;
             }
             Step::First | Step::StatsReset => self.subject.clear_window(),
-            Step::Restart(restart) => self.restarted(restart, durations),
+            Step::Restart(restart) => {
+                let keys_before = self.reloading.take().map_or(restart.keys_before, |first| first.keys_before);
+                self.restarted(Restart { keys_before, ..restart }, durations);
+            }
         }
         let Some(sample) = self.lives.latest() else { return Event::Nothing };
         self.role = sample.role;
@@ -149,7 +188,7 @@ impl Node {
             self.offsets.push(now, offset);
         }
         match before {
-            None if joined => Event::Joined,
+            _ if joined => Event::Joined,
             Some((run_id, role, replid)) if run_id == sample.run_id => {
                 // A restarted master begins a new history; only a promotion continues the old one.
                 if replid.is_some() && replid != sample.replid && sample.replid2 == replid {

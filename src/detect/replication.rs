@@ -105,7 +105,7 @@ impl Following {
             lag_bytes: sample.replica_offset_bytes.and_then(gap),
             lagging: self.lagging_polls >= 2,
             link_down: self.link_down_since.is_some_and(|since| now - since >= durations.link_down),
-            refilling: sample.sync_in_progress == Some(true) || sample.loading,
+            refilling: sample.sync_in_progress == Some(true) || sample.is_loading(),
         }
     }
 

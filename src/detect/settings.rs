@@ -133,18 +133,21 @@ impl Durations {
         let Timing { window, slice, baseline, confirm, clear, hold, cause_memory, time_scale } = settings.timing;
         let scaled = |seconds: f64| seconds / time_scale;
         let poll = settings.poll_interval;
+        // At polls this slow the first one has seen half a minute already.
+        let slow = poll >= scaled(30.0) * 0.99;
         let window = scaled(window).max(2.0 * poll);
         Self {
             window,
             spans: Spans { slice: scaled(slice).max(poll), delay: window, baseline: scaled(baseline) },
             confirm: scaled(confirm),
             // At slow polls a second one would cost a minute; the window then holds two polls anyway.
-            confirm_polls: if poll >= scaled(30.0) * 0.99 { 1 } else { 2 },
+            confirm_polls: if slow { 1 } else { 2 },
             clear: scaled(clear),
             hold: scaled(hold),
             cause_memory: scaled(cause_memory).max(poll),
             evidence_before: scaled(30.0).max(window),
-            evidence_after: scaled(60.0),
+            // Quiet polls summed on top of it would hide what happened.
+            evidence_after: if slow { 0.0 } else { scaled(60.0) },
             restart_memory: scaled(600.0),
             promotion_memory: scaled(300.0),
             failover_hold: scaled(60.0),

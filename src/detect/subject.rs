@@ -4,13 +4,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::balance::{self, Balance, Removals};
-use super::classify::{self, Diagnosis, Facts, Scores};
+use super::classify::{Facts, MasterKeys};
 use super::hot::HotKeys;
 use super::indicator::{self, Indicators, Reference};
 use super::settings::Durations;
+use super::storm::{Affected, Storm, good_slice, no_present_trouble};
 use super::verdict::EndReason;
 use crate::history::{Baseline, Delta, Restart, Summary, Totals, Window, WindowStats};
-use crate::model::{Indicator, Role, StormType};
+use crate::model::{Indicator, Role};
 use crate::thresholds::{Threshold, Thresholds};
 
 /// Lookups in the window from which a ratio is judged …
@@ -29,6 +30,12 @@ pub(crate) struct Subject {
     pub(crate) hot: HotKeys,
     phase: Phase,
     last_normal: Option<f64>,
+    /// Hit ratio of the window then, if there were enough lookups to judge by.
+    #[serde(default)]
+    quiet_ratio: Option<f64>,
+    /// Since when the ratio has been so low that only less traffic than usual keeps it from being a storm.
+    #[serde(default)]
+    doubtful_since: Option<f64>,
     cause: Option<Cause>,
     pub(crate) restart: Option<Restart>,
     pub(crate) promoted: Option<f64>,
@@ -49,6 +56,9 @@ enum Phase {
 struct Cause {
     first: f64,
     last: f64,
+    /// Hit ratio of the last quiet window before it.
+    #[serde(default)]
+    ratio_before: Option<f64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,23 +67,6 @@ struct Suspicion {
     last_normal: f64,
     polls: u32,
     balance: Balance,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Storm {
-    onset: f64,
-    last_normal: f64,
-    since: f64,
-    balance: Balance,
-    scores: Scores,
-    /// First and number of polls without an indicator.
-    clear: Option<(f64, u32)>,
-    /// The ratio took part: it must come back.
-    by_ratio: bool,
-    guard_lost: Option<f64>,
-    unnamed: Option<f64>,
-    /// Since when the ratio is steady, and where.
-    steady: Option<(f64, f64)>,
 }
 
 /// What a round tells a subject besides its counters.
@@ -103,7 +96,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// This round's delta.
-    fn delta<'a>(&self, window: &'a Window) -> Option<&'a Delta> {
+    pub(super) fn delta<'a>(&self, window: &'a Window) -> Option<&'a Delta> {
         window.last().filter(|_| self.present)
     }
 }
@@ -119,20 +112,6 @@ pub(crate) struct Judgement {
     pub(crate) ended: Option<EndReason>,
 }
 
-/// An affected subject.
-#[derive(Debug, Clone)]
-pub(crate) struct Affected {
-    pub(crate) onset: f64,
-    pub(crate) last_normal: f64,
-    /// Its cause; `None` while nothing is sure enough and `unknown` would be premature.
-    pub(crate) diagnosis: Option<Diagnosis>,
-    /// A second cause at work beside it.
-    pub(crate) second: Option<Diagnosis>,
-    pub(crate) balance: Balance,
-    /// Its last full slice was good.
-    pub(crate) recovering: bool,
-}
-
 impl Subject {
     /// Starts anew after a restart or a reset of the counters; the baseline lives on.
     pub(crate) fn clear_window(&mut self) {
@@ -142,6 +121,11 @@ impl Subject {
 
     pub(crate) fn is_affected(&self) -> bool {
         matches!(self.phase, Phase::Affected(_))
+    }
+
+    /// A slow decline crossed a line during the storm that is on.
+    fn has_declined(&self) -> bool {
+        matches!(&self.phase, Phase::Affected(storm) if storm.declined)
     }
 
     /// Takes in a delta, before anyone is judged.
@@ -166,7 +150,7 @@ impl Subject {
     pub(crate) fn see_cause(&mut self, now: f64, durations: &Durations) {
         match &mut self.cause {
             Some(cause) if now - cause.last <= durations.cause_memory => cause.last = now,
-            cause => *cause = Some(Cause { first: now, last: now }),
+            cause => *cause = Some(Cause { first: now, last: now, ratio_before: self.quiet_ratio }),
         }
     }
 
@@ -204,13 +188,17 @@ impl Subject {
         let ended = self.advance(input, advancing, instant, by_ratio, durations);
         let mut judgement = Judgement { stats, judged: reference.is_some(), indicators, affected: None, ended };
         if let Phase::Affected(storm) = &mut self.phase {
+            let known = stats.zip(reference);
+            storm.declined |= known.is_some_and(|(now_is, usual)| indicator::declined(&now_is, &usual, thresholds));
             storm.hear_evidence(input, &self.window, self.moving_until, &facts, durations);
             let reference = input.reference.as_ref();
             let recovering = no_present_trouble(indicators) && good_slice(&self.window, reference, durations);
             let established = is_established(self.baseline.summary());
-            judgement.affected = Some(storm.verdict(input.now, recovering, established, durations));
+            judgement.affected = Some(storm.verdict(input.now, facts.loading, recovering, established, durations));
         }
-        self.remember(input, indicators, stats.as_ref(), durations);
+        let known = stats.zip(reference);
+        let doubtful = known.is_some_and(|(now_is, usual)| indicator::is_storm_but_for_traffic(&now_is, &usual));
+        self.remember(input, indicators, stats.as_ref(), doubtful, durations);
         judgement
     }
 
@@ -223,10 +211,13 @@ impl Subject {
         thresholds: &Thresholds,
     ) -> (Indicators, bool) {
         let memory = input.delta(&self.window).and_then(|delta| delta.memory_used_ratio);
-        let mut found = indicator::of_window(stats, memory, reference, input.extra_misses, thresholds);
+        let mut found =
+            indicator::of_window(stats, memory, reference, input.extra_misses, self.has_declined(), thresholds);
         let seen = self.cause.is_some_and(|cause| {
+            // Where one cause follows another for hours, what was before the first is no measure.
+            let before = cause.ratio_before.filter(|_| input.now - cause.first <= durations.cause_memory);
             input.now - cause.last <= durations.cause_memory
-                && indicator::fell_after_cause(&self.since_cause(cause), reference)
+                && indicator::fell_after_cause(&self.since_cause(cause), reference, before)
         });
         found.insert_if(seen, Indicator::CauseSeen);
         let last = Totals::over(self.window.last().into_iter()).stats();
@@ -279,13 +270,10 @@ impl Subject {
         durations: &Durations,
         thresholds: &Thresholds,
     ) -> Facts {
-        let restart = self.restart.filter(|restart| {
-            input.now - restart.t + restart.uptime <= durations.restart_memory + durations.longest_gap
-        });
         let promoted = self.promoted.filter(|at| input.now - at <= durations.promotion_memory);
         Facts {
             usual: self.baseline.summary().copied(),
-            restart,
+            restart: self.recent_restart(input.now, durations),
             promoted: input.facts.promoted || promoted.is_some(),
             flushed_since_promotion: promoted.zip(self.flushed).is_some_and(|(promoted, flushed)| flushed >= promoted),
             hot_share: self.hot.share(input.now, durations.hot_sample_age),
@@ -296,6 +284,20 @@ impl Subject {
             flapping_from: thresholds.get(Threshold::FailoversPerHour),
             ..input.facts
         }
+    }
+
+    fn recent_restart(&self, now: f64, durations: &Durations) -> Option<Restart> {
+        self.restart
+            .filter(|restart| now - restart.t + restart.uptime <= durations.restart_memory + durations.longest_gap)
+    }
+
+    /// What became of a master's keys lately: what is missed at its replicas is told by nothing else.
+    pub(crate) fn keys(&self, now: f64, durations: &Durations) -> MasterKeys {
+        let usual = self.baseline.summary().copied();
+        let removals = balance::removals(self.window.totals(), usual.as_ref(), self.moving(now));
+        let mut balance = Balance::new(now);
+        self.window.iter().for_each(|delta| balance.add(delta, removals));
+        MasterKeys { balance, usual, restart: self.recent_restart(now, durations) }
     }
 
     /// A flush; an unexplained loss, an excess expiry or eviction of enough keys. The excess forms need an established
@@ -358,7 +360,10 @@ impl Subject {
                 storm.by_ratio |= by_ratio;
                 let ended = storm.end(input, &self.window, indicators, self.guard(), durations);
                 match ended {
-                    Some(EndReason::Accepted) => self.baseline.accept(self.window.iter(), durations.spans),
+                    Some(EndReason::Accepted) => {
+                        self.baseline.accept(self.window.iter(), durations.spans);
+                        self.cause = None;
+                    }
                     Some(EndReason::Recovered) => self.absolve(),
                     Some(_) => {}
                     None => self.phase = Phase::Affected(storm),
@@ -366,7 +371,11 @@ impl Subject {
                 ended
             }
         }
-        .inspect(|_| self.baseline.freeze())
+        .inspect(|_| {
+            self.baseline.freeze();
+            // From before the storm: what is usual now has yet to be seen.
+            self.quiet_ratio = None;
+        })
     }
 
     /// The node came back: what caused that storm does not explain the next one.
@@ -388,16 +397,30 @@ impl Subject {
         Suspicion { onset: now, last_normal: self.last_normal.unwrap_or(now), polls: 1, balance }
     }
 
-    /// Closes the round: quiet traffic teaches, anything else does not.
-    fn remember(&mut self, input: &Input, indicators: Indicators, stats: Option<&WindowStats>, durations: &Durations) {
+    /// Closes the round: quiet traffic teaches, anything else does not. `doubtful`: quiet for want of traffic.
+    fn remember(
+        &mut self,
+        input: &Input,
+        indicators: Indicators,
+        stats: Option<&WindowStats>,
+        doubtful: bool,
+        durations: &Durations,
+    ) {
+        self.doubtful_since = if doubtful { self.doubtful_since.or(Some(input.now)) } else { None };
+        if self.doubtful_since.is_some_and(|since| input.now - since >= durations.accepted) {
+            // As of a storm: that is how things are now.
+            self.baseline.accept(self.window.iter(), durations.spans);
+            self.doubtful_since = None;
+        }
         let usual_load =
             self.baseline.summary().zip(stats).is_none_or(|(usual, stats)| stats.commands < 2.0 * usual.commands);
         self.hot.learn(indicators.is_empty() && usual_load);
         match (&self.phase, input.delta(&self.window)) {
             (Phase::Affected(_), _) => self.baseline.freeze(),
-            (Phase::Ok, Some(delta)) if indicators.is_empty() && !input.frozen => {
+            (Phase::Ok, Some(delta)) if indicators.is_empty() && !input.frozen && !doubtful => {
                 self.baseline.learn(delta, durations.spans);
                 self.last_normal = Some(delta.t);
+                self.quiet_ratio = stats.filter(|_| self.guard()).and_then(|stats| stats.hit_ratio);
             }
             _ => self.baseline.interrupt(),
         }
@@ -415,144 +438,6 @@ fn confirm(suspicion: Suspicion, now: f64, instant: bool, by_ratio: bool, durati
     if !instant && (suspicion.polls < durations.confirm_polls || !suspected_long) {
         return Phase::Pending(suspicion);
     }
-    Phase::Affected(Box::new(Storm {
-        onset: suspicion.onset,
-        last_normal: suspicion.last_normal,
-        since: now,
-        balance: suspicion.balance,
-        scores: Scores::default(),
-        clear: None,
-        by_ratio,
-        guard_lost: None,
-        unnamed: None,
-        steady: None,
-    }))
-}
-
-impl Storm {
-    /// Takes in the round's evidence: within the evidence window by summing on, later by what the present
-    /// window shows, where that is stronger.
-    fn hear_evidence(
-        &mut self,
-        input: &Input,
-        window: &Window,
-        moving: Option<f64>,
-        facts: &Facts,
-        durations: &Durations,
-    ) {
-        let moving = moving.is_some_and(|until| input.now <= until);
-        let removals = balance::removals(window.totals(), facts.usual.as_ref(), moving);
-        if input.now <= self.onset + durations.evidence_after {
-            if input.now > self.since
-                && let Some(delta) = input.delta(window)
-            {
-                self.balance.add(delta, removals);
-            }
-            self.scores = classify::scores(&self.balance, facts);
-        } else if input.present {
-            let mut present = Balance::new(input.now);
-            present.keys_before = self.balance.keys_before;
-            window.iter().for_each(|delta| present.add(delta, removals));
-            self.scores.raise_to(&classify::scores(&present, facts));
-        }
-    }
-
-    /// `established`: enough is known of ordinary life to tell a second cause from it.
-    fn verdict(&mut self, now: f64, recovering: bool, established: bool, durations: &Durations) -> Affected {
-        let (diagnosis, second) = self.scores.diagnose(established);
-        let named = diagnosis.storm_type != StormType::Unknown;
-        let since = *self.unnamed.get_or_insert(now);
-        if named {
-            self.unnamed = None;
-        }
-        let announced = named || now - since >= durations.unknown_after;
-        Affected {
-            onset: self.onset,
-            last_normal: self.last_normal,
-            diagnosis: announced.then_some(diagnosis),
-            second,
-            balance: self.balance,
-            recovering,
-        }
-    }
-
-    fn end(
-        &mut self,
-        input: &Input,
-        window: &Window,
-        indicators: Indicators,
-        guard: bool,
-        durations: &Durations,
-    ) -> Option<EndReason> {
-        if input.replaced {
-            return Some(EndReason::Removed);
-        }
-        let now = input.now;
-        let reference = input.reference.as_ref();
-        let ratio = window.stats().filter(|_| guard && input.present && input.judgeable);
-        self.guard_lost = if ratio.is_some() { None } else { self.guard_lost.or(Some(now)) };
-        if let Some(stats) = &ratio
-            && self.accepts(now, stats, durations)
-            && no_present_trouble(indicators)
-        {
-            return Some(EndReason::Accepted);
-        }
-        // A dead master and a stale replica have no traffic to judge by either: their indicator holds them.
-        let no_traffic = self.guard_lost.is_some_and(|since| now - since >= durations.no_traffic);
-        if no_traffic && indicators.is_empty() {
-            return Some(EndReason::NoTraffic);
-        }
-        let well = input.present
-            && indicators.is_empty()
-            && match (&ratio, reference) {
-                (Some(stats), Some(reference)) => is_recovered(stats, reference),
-                _ => !self.by_ratio,
-            };
-        if !well {
-            self.clear = None;
-            return None;
-        }
-        let (since, polls) = self.clear.map_or((now, 1), |(since, polls)| (since, polls + 1));
-        self.clear = Some((since, polls));
-        let long_enough = now - since >= 0.9 * durations.clear && polls >= 2 && now - self.since >= durations.hold;
-        long_enough.then_some(EndReason::Recovered)
-    }
-
-    /// Six hours within ten points of one ratio: that is how things are now.
-    fn accepts(&mut self, now: f64, stats: &WindowStats, durations: &Durations) -> bool {
-        let Some(ratio) = stats.hit_ratio else { return false };
-        let steady = self.steady.filter(|(_, at)| (ratio - at).abs() < 0.10).unwrap_or((now, ratio));
-        self.steady = Some(steady);
-        now - steady.0 >= durations.accepted
-    }
-}
-
-/// The ratio is back within 5 points (or two deviations) of its reference and the database load within twice its own.
-fn is_recovered(stats: &WindowStats, reference: &Reference) -> bool {
-    let ratio = stats.hit_ratio.is_some_and(|ratio| ratio >= reference.hit_ratio - (2.0 * reference.sigma).max(0.05));
-    let load =
-        reference.own.is_none_or(|own| stats.misses < 2.0 * own.misses.max(1.0) || stats.misses - own.misses < 25.0);
-    ratio && load
-}
-
-/// The last slice of the window alone would count as recovered.
-fn good_slice(window: &Window, reference: Option<&Reference>, durations: &Durations) -> bool {
-    let Some(reference) = reference else { return false };
-    let mut seconds = 0.0;
-    let slice = window.iter().rev().take_while(|delta| {
-        let wanted = seconds < 0.9 * durations.spans.slice;
-        seconds += delta.dt;
-        wanted
-    });
-    let stats = Totals::over(slice).stats();
-    seconds >= 0.9 * durations.spans.slice && stats.hit_ratio.is_some() && is_recovered(&stats, reference)
-}
-
-/// Ratio indicators look back a whole window; these speak of the present: while one holds, the storm is neither
-/// recovering nor the new normal.
-fn no_present_trouble(indicators: Indicators) -> bool {
-    use Indicator::{HotOverload, ReplicationLag, ReplicationLinkDown, Unreachable, WriteRefusal};
-    ![HotOverload, ReplicationLag, ReplicationLinkDown, Unreachable, WriteRefusal]
-        .into_iter()
-        .any(|indicator| indicators.contains(indicator))
+    let Suspicion { onset, last_normal, balance, .. } = suspicion;
+    Phase::Affected(Box::new(Storm::new(onset, last_normal, now, balance, by_ratio)))
 }

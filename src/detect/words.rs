@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::verdict::{Evidence, SubReason};
 
-const SUB_REASONS: [&str; 12] = [
+const SUB_REASONS: [&str; 13] = [
     "came_back_empty",
     "data_lag",
     "deletion",
@@ -14,6 +14,7 @@ const SUB_REASONS: [&str; 12] = [
     "full_sync",
     "key_space_shift",
     "link_down",
+    "loading",
     "penetration",
     "skewed_load",
     "stampede",

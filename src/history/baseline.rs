@@ -15,8 +15,12 @@ const SLICES_MIN: usize = 3;
 /// Ten-minute medians kept: a day.
 const LONG_MAX: usize = 144;
 
+/// Nor does a slice of fewer lookups per second about a node that usually has more: at night a health check that
+/// always hits would teach that everything does.
+const SLICE_LOOKUPS_PER_SECOND_MIN: f32 = 10.0;
+
 /// A ratio is never surer than this: `sigma` of a very steady node would turn noise into storms.
-const SIGMA_MIN: f64 = 0.015;
+pub(crate) const SIGMA_MIN: f64 = 0.015;
 
 /// One slice of quiet traffic. Rates are per second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -167,7 +171,11 @@ impl Baseline {
         self.fill(delta, spans);
         while self.waiting.front().is_some_and(|slice| slice.end <= delta.t - spans.delay) {
             let Some(slice) = self.waiting.pop_front() else { break };
-            self.join(slice, spans);
+            let unlike = slice.lookups < SLICE_LOOKUPS_PER_SECOND_MIN
+                && self.summary.is_some_and(|usual| usual.lookups >= f64::from(SLICE_LOOKUPS_PER_SECOND_MIN));
+            if !unlike {
+                self.join(slice, spans);
+            }
         }
     }
 

@@ -123,7 +123,7 @@ pub struct Restart {
     pub t: f64,
     /// Keys of the life before; `None` where none was seen.
     pub keys_before: Option<f64>,
-    /// Keys at the first poll of the new life.
+    /// Keys at the first poll of the new life that was not spent loading.
     pub keys_after: f64,
     /// The new life loaded nothing from disk; `None` where the server does not say (before 7.0).
     pub loaded_nothing: Option<bool>,
@@ -132,6 +132,23 @@ pub struct Restart {
     /// Replicas that followed the life before.
     #[serde(default)]
     pub replicas_before: f64,
+    /// Seconds from the first poll of the new life to the end of its loading, `t`.
+    #[serde(default)]
+    pub loading_seconds: f64,
+}
+
+impl Restart {
+    /// The same with what a poll of the new life says, which is when its data set has been loaded.
+    #[must_use]
+    pub fn loaded(self, t: f64, sample: &Sample) -> Self {
+        Self {
+            t,
+            keys_after: sample.keys.unwrap_or(0) as f64,
+            loaded_nothing: sample.keys_loaded_at_start.map(|keys| keys == 0),
+            loading_seconds: t - self.t,
+            ..self
+        }
+    }
 }
 
 /// What a poll turned out to be.
@@ -221,6 +238,7 @@ impl Lives {
             loaded_nothing: sample.keys_loaded_at_start.map(|keys| keys == 0),
             uptime: sample.uptime_seconds.unwrap_or(0.0),
             replicas_before: before.sample.connected_replicas.unwrap_or(0) as f64,
+            loading_seconds: 0.0,
         };
         self.current = Some(Life { t, sample });
         Step::Restart(restart)

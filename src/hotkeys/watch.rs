@@ -134,7 +134,7 @@ fn cpu_share(before: &Info<'_>, after: &Info<'_>) -> Option<f64> {
 fn bearable(info: &Info<'_>, commands: f64) -> Result<(Duration, FeedEnd), Obstacle> {
     let sample = Sample::from_info(info);
     let syncs = info.with_prefix("slave").any(|(_, value)| Parts(value).text("state").is_some_and(|at| at != "online"));
-    if sample.loading || syncs || sample.sync_in_progress == Some(true) || sample.link_up == Some(false) {
+    if sample.is_loading() || syncs || sample.sync_in_progress == Some(true) || sample.link_up == Some(false) {
         return Err(Obstacle::Unsafe("it is loading or syncing"));
     }
     let memory = sample.memory_used_ratio();

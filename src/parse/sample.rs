@@ -25,8 +25,11 @@ pub struct Sample {
     pub uptime_seconds: Option<f64>,
     /// `server_time_usec`, as Unix seconds.
     pub server_time_seconds: Option<f64>,
-    /// `loading` or `async_loading`.
+    /// `loading`: until its data set is there it refuses every client but for `INFO` and the like.
     pub loading: bool,
+    /// `async_loading`: a replica loads a new data set, and serves the old one meanwhile.
+    #[serde(default)]
+    pub async_loading: bool,
 
     /// `keyspace_hits`.
     pub hits: Option<u64>,
@@ -123,7 +126,8 @@ impl Sample {
             version: valkey.or_else(|| info.text("redis_version")).map(Arc::from),
             uptime_seconds: info.number("uptime_in_seconds"),
             server_time_seconds: info.number("server_time_usec").map(|usec| usec / 1e6),
-            loading: info.flag("loading") == Some(true) || info.flag("async_loading") == Some(true),
+            loading: info.flag("loading") == Some(true),
+            async_loading: info.flag("async_loading") == Some(true),
             hits: info.counter("keyspace_hits"),
             misses: info.counter("keyspace_misses"),
             expired: info.counter("expired_keys"),
@@ -168,6 +172,12 @@ impl Sample {
     #[must_use]
     pub fn lookups(&self) -> Option<u64> {
         self.hits?.checked_add(self.misses?)
+    }
+
+    /// A data set is being loaded, whether or not an old one is served meanwhile.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        self.loading || self.async_loading
     }
 
     /// Share of the memory limit in use, as eviction counts it:

@@ -167,7 +167,9 @@ impl Watch {
     fn follow_health(&mut self, round: &Round<'_>) {
         for node in round.nodes {
             if let Some(known) = self.nodes.get_mut(node.node) {
-                known.follow(node.down);
+                // One that loads answers us, and nobody else.
+                let loading = node.sample.filter(|sample| sample.loading).map(|_| FailureReason::Loading);
+                known.follow(node.down.or(loading));
             }
         }
         let is_down = |node: &NodeFacts<'_>| self.nodes.get(node.node).is_some_and(|known| known.down);

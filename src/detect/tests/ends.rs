@@ -62,7 +62,73 @@ fn a_master_that_dies_in_a_storm_is_still_dead_after_five_minutes() {
     for _ in 0..200 {
         assert_eq!(rig.round().affected_nodes, 1, "at {}", rig.now);
     }
+    // Back with most of its keys lost: the same storm goes on.
+    (rig.servers[0].down, rig.servers[0].hit_ratio) = (None, 0.4);
+    assert!((0..12).all(|_| rig.round().affected_nodes == 1));
+    rig.servers[0].hit_ratio = 0.9;
+    rig.until(120.0, |verdict| verdict.affected_nodes == 0);
+    assert_eq!((rig.detector.episodes().len(), rig.end()), (1, Some(EndReason::Recovered)));
+}
+
+#[test]
+fn a_ratio_that_hovers_about_the_line_after_a_slow_decline_is_one_storm() {
+    let mut rig = Rig::new(3);
+    rig.run(7200.0);
+    for step in 1..=40 {
+        rig.servers.iter_mut().for_each(|server| server.hit_ratio = 0.9 - 0.01 * f64::from(step));
+        rig.run(120.0);
+    }
+    for swing in [0.48, 0.52, 0.49, 0.53, 0.48, 0.51] {
+        rig.servers.iter_mut().for_each(|server| server.hit_ratio = swing);
+        rig.run(300.0);
+    }
     assert_eq!(rig.detector.episodes().len(), 1);
+    rig.servers.iter_mut().for_each(|server| server.hit_ratio = 0.6);
+    rig.until(120.0, |verdict| verdict.severity == Severity::None);
+}
+
+#[test]
+fn an_outage_is_over_when_it_is_over_though_the_ratio_lies_just_above_a_line() {
+    let mut rig = Rig::new(3);
+    rig.run(7200.0);
+    for step in 1..=37 {
+        rig.servers.iter_mut().for_each(|server| server.hit_ratio = 0.9 - 0.01 * f64::from(step));
+        assert_eq!(rig.run(120.0).severity, Severity::None);
+    }
+    rig.servers[0].down = Some(FailureReason::Refused);
+    rig.run(60.0);
+    rig.servers[0].down = None;
+    rig.until(180.0, |verdict| verdict.severity == Severity::None);
+}
+
+#[test]
+fn misses_that_came_with_other_nodes_lookups_do_not_keep_a_storm_on() {
+    let mut rig = Rig::new(3);
+    rig.run(900.0);
+    rig.servers[0].hit_ratio = 0.3;
+    rig.until(30.0, |verdict| verdict.affected_nodes == 1);
+    // Its keys are back, and it serves what another node did before: ten times the lookups, ten times the misses.
+    (rig.servers[0].hit_ratio, rig.servers[0].lookups_per_second) = (0.9, 2000.0);
+    rig.until(120.0, |verdict| verdict.affected_nodes == 0);
+    assert_eq!(rig.end(), Some(EndReason::Recovered));
+}
+
+#[test]
+fn the_chance_of_few_lookups_does_not_keep_a_new_normal_from_being_accepted() {
+    let mut rig = Rig::new(1);
+    rig.servers[0].lookups_per_second = 12.0;
+    rig.run(1800.0);
+    rig.servers[0].hit_ratio = 0.54;
+    let began = rig.until(120.0, |verdict| verdict.affected_nodes == 1).time;
+    // Windows of 360 lookups, as far apart as chance alone puts some of them in six hours.
+    for quarter in 0.. {
+        rig.servers[0].hit_ratio = if quarter % 2 == 0 { 0.54 } else { 0.38 };
+        if rig.run(900.0).affected_nodes == 0 {
+            break;
+        }
+        assert!(rig.now - began < 23_000.0, "not accepted after six hours");
+    }
+    assert_eq!(rig.end(), Some(EndReason::Accepted));
 }
 
 #[test]
@@ -107,6 +173,27 @@ fn a_dead_cache_is_a_storm_and_a_wrong_password_is_none() {
         rig.servers.iter_mut().for_each(|server| server.down = Some(reason));
         assert_eq!(rig.run(60.0).severity, expected, "{reason}");
     }
+}
+
+#[test]
+fn replicas_that_alone_are_read_are_the_cache() {
+    let mut rig = Rig::new(3);
+    let history = rig.servers[0].sample.replid.clone();
+    rig.servers[0].lookups_per_second = 0.0;
+    for server in &mut rig.servers[1..] {
+        (server.sample.role, server.sample.replid) = (Some(Role::Replica), history.clone());
+        (server.sample.link_up, server.sample.master_offset_bytes) = (Some(true), None);
+    }
+    rig.run(300.0);
+    rig.servers[1].down = Some(FailureReason::Refused);
+    assert_eq!(rig.run(120.0).severity, Severity::None, "the other one is read instead");
+    rig.servers[2].down = Some(FailureReason::Timeout);
+    assert_eq!(rig.run(10.0).severity, Severity::None, "a hiccup");
+    rig.servers[2].down = None;
+    assert_eq!(rig.run(60.0).severity, Severity::None);
+    rig.servers[2].down = Some(FailureReason::Refused);
+    let storm = rig.until(30.0, |verdict| verdict.severity == Severity::Critical);
+    assert!(node(&storm, "n01").indicators.contains(&Indicator::Unreachable) && node(&storm, "n02").affected);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod causes;
 mod ends;
 mod hot;
+mod loading;
 mod properties;
+mod quiet;
 mod rig;
 mod thresholds;
 mod topology;

@@ -165,8 +165,12 @@ fn a_dead_master_is_let_go_once_another_has_its_place() {
     assert!(node(&after, "n00").indicators.is_empty() && !node(&after, "n00").eligible);
     let calm = rig.run(300.0);
     assert_eq!(calm.affected_nodes, 0, "though it never came back");
-    // It does: it is judged as anyone else.
+    // It does. While it loads its data set it is nobody's master still; then it is judged as anyone else.
     rig.servers[0].down = None;
+    rig.servers[0].restart(0);
+    rig.servers[0].sample.loading = true;
+    assert_eq!(rig.run(120.0).affected_nodes, 0);
+    rig.servers[0].sample.loading = false;
     rig.run(10.0);
     assert!(node(&rig.round(), "n00").eligible);
 }

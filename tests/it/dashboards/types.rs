@@ -215,7 +215,11 @@ fn failover() -> Vec<Panel> {
         .ask(format!("{} > bool 0", query::cache("cache_storm_partition_suspected")), "partition")
         .words(&yes_no("yes", RED))
         .or("no exporter answers"),
-        indicator("unreachable", "Master unreachable", "An eligible master does not answer."),
+        indicator(
+            "unreachable",
+            "Master unreachable",
+            "An eligible master does not answer its clients: it is down, or loads its data set.",
+        ),
         Panel::lines("Client connections", "Clients reconnect after a failover: a step on the promoted node.", SIZE)
             .ask(node("redis_connected_clients"), "{{cache_node}}")
             .range(0.0, None)

@@ -51,10 +51,24 @@ impl Redis {
 
     /// Stops the server in good order, its keys saved, and starts it again on the same port.
     pub(crate) async fn restart_warm(&mut self) {
+        self.save_and_stop().await;
+        self.start_again().await;
+    }
+
+    /// The same, but that it takes so long for each key to load it, and is not waited for.
+    pub(crate) async fn restart_loading(&mut self, per_key: Duration) {
+        self.save_and_stop().await;
+        let delay = per_key.as_micros().to_string();
+        // It looks for clients every so many bytes, of which few keys have few.
+        let slow = ["--key-load-delay", &delay, "--loading-process-events-interval-bytes", "1024"];
+        self.options.extend(slow.map(str::to_owned));
+        self.process = spawn(self.port, &self.directory, &self.options);
+    }
+
+    async fn save_and_stop(&mut self) {
         // The server closes the connection instead of answering.
         drop(self.client().await.call(&["SHUTDOWN", "SAVE"]).await);
         self.process.wait().unwrap();
-        self.start_again().await;
     }
 
     /// Starts a server that ended again on the same port; it loads what was saved in good order.

@@ -103,6 +103,30 @@ async fn resetstat_and_a_warm_restart_raise_nothing() {
     assert_eq!(exporter.metrics().await.node("cache_storm_node_up", &nodes[1].node()), Some(1.0));
 }
 
+/// It answers `INFO` all the while, and refuses everybody else.
+#[tokio::test]
+async fn a_master_that_loads_its_data_set_is_a_cold_start_until_it_serves() {
+    let mut nodes = Redis::fleet(3, &[]).await;
+    for node in &nodes {
+        node.fill(5_000).await;
+    }
+    let _loads = loads(&nodes, &Traffic::default()).await;
+    let exporter = Exporter::serve(&config(&nodes, "interval: 500ms, timeout: 400ms", "time_scale: 10"), &[]).await;
+    quiet_past(&exporter, 10.0).await;
+
+    nodes[0].restart_loading(Duration::from_millis(1)).await;
+    eventually("one of three: major", Duration::from_secs(5), async || exporter.severity().await == 2).await;
+    let report = exporter.node_report(&nodes[0].node()).await;
+    assert_eq!((&report["up"], &report["indicators"]), (&true.into(), &["unreachable"][..].into()), "{report}");
+    assert_eq!(report["evidence"]["restart_keys_before"], 5_000.0, "{report}");
+    let (_, body) = exporter.get("/api/v1/report").await;
+    let named = serde_json::from_str::<serde_json::Value>(&body).unwrap()["caches"][0]["storm_types"][0].clone();
+    assert_eq!((&named["storm_type"], &named["sub_reason"]), (&"cold_start".into(), &"loading".into()), "{named}");
+    eventually("its keys are there", Duration::from_secs(30), async || exporter.severity().await == 0).await;
+    let (_, episodes) = exporter.get("/api/v1/episodes").await;
+    assert_eq!(episodes.matches("\"onset").count(), 1, "{episodes}");
+}
+
 async fn loads(nodes: &[Redis], traffic: &Traffic) -> Vec<Load> {
     nodes.iter().map(|node| Load::start(node.port, traffic.clone())).collect()
 }
