@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::history::{Delta, Summary, Totals};
+use crate::history::{Delta, Summary, Totals, Window};
 
 /// Sums over the evidence window. Counts are absolute, not rates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -92,6 +92,13 @@ impl Balance {
     /// An empty balance whose K0 is taken from deltas up to `keys_before_until`.
     pub(crate) fn new(keys_before_until: f64) -> Self {
         Self { keys_before_until, sets: Some(0.0), keys_first: f64::NAN, ..Self::default() }
+    }
+
+    /// The balance of a whole window at `now`.
+    pub(crate) fn of(window: &Window, removals: Removals, now: f64) -> Self {
+        let mut balance = Self::new(now);
+        window.iter().for_each(|delta| balance.add(delta, removals));
+        balance
     }
 
     /// Adds one delta.

@@ -192,7 +192,7 @@ pub(crate) fn of_window(
 }
 
 /// A fall by ten points that says nothing, for the database is no worse off than in ordinary life.
-pub(crate) fn is_spared(stats: &WindowStats, reference: &Reference) -> bool {
+fn is_spared(stats: &WindowStats, reference: &Reference) -> bool {
     is_as_ever(stats, reference) || is_relieved(stats, reference)
 }
 

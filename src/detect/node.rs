@@ -36,8 +36,10 @@ pub(crate) struct Node {
     /// Its `master_replid` changed to one that continues the old: its group had a failover.
     pub(crate) followed_failover: Option<f64>,
     /// Its last answer, but for those while it loads its data set: it serves nobody else then.
+    #[serde(alias = "last_answer")]
     last_served: Option<f64>,
     /// Rounds since.
+    #[serde(alias = "down_rounds")]
     unserved_rounds: u32,
     /// A restart whose data set is being loaded: how much of it there will be is not known yet.
     #[serde(default)]
@@ -153,33 +155,33 @@ impl Node {
             self.last_served = Some(now);
             self.replaced = false;
         }
-        let loaded = self.latest().is_some_and(|sample| sample.loading);
+        let was_loading = self.latest().is_some_and(|sample| sample.loading);
         let before = self.latest().map(|sample| (sample.run_id.clone(), sample.role, sample.replid.clone()));
-        let step = self.lives.advance(now, sample, durations.longest_gap);
-        match step {
-            _ if loading => {
-                if let Step::Restart(restart) = step {
-                    // A load that was broken off had but a part of the keys.
-                    let keys_before = self.reloading.map_or(restart.keys_before, |first| first.keys_before);
-                    self.reloading = Some(Restart { keys_before, ..restart });
-                }
-                self.subject.clear_window();
-            }
-            Step::Delta(_) | Step::First | Step::StatsReset if loaded => {
-                self.subject.clear_window();
-                let restart =
-                    self.reloading.take().zip(self.latest()).map(|(restart, now_is)| restart.loaded(now, now_is));
-                restart.into_iter().for_each(|restart| self.restarted(restart, durations));
-            }
-            Step::Delta(delta) => {
+        match self.lives.advance(now, sample, durations.longest_gap) {
+            Step::Delta(delta) if !loading && !was_loading => {
                 self.subject.absorb(&delta, durations);
                 self.traffic.add(now, delta.dt, delta.lookups(), durations.eligible_span);
                 self.counted = true;
             }
-            Step::First | Step::StatsReset => self.subject.clear_window(),
             Step::Restart(restart) => {
+                // A load that was broken off had but a part of the keys.
                 let keys_before = self.reloading.take().map_or(restart.keys_before, |first| first.keys_before);
-                self.restarted(Restart { keys_before, ..restart }, durations);
+                let restart = Restart { keys_before, ..restart };
+                if loading {
+                    self.subject.clear_window();
+                    self.reloading = Some(restart);
+                } else {
+                    self.restarted(restart, durations);
+                }
+            }
+            Step::Delta(_) | Step::First | Step::StatsReset => {
+                self.subject.clear_window();
+                if !loading
+                    && let Some(restart) = self.reloading.take()
+                    && let Some(loaded) = self.lives.latest().map(|sample| restart.loaded(now, sample))
+                {
+                    self.restarted(loaded, durations);
+                }
             }
         }
         let Some(sample) = self.lives.latest() else { return Event::Nothing };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::balance::{self, Balance};
+use super::balance::{Balance, Removals};
 use super::classify::{self, Diagnosis, Facts, Scores};
 use super::indicator::{self, Indicators, Reference};
 use super::settings::Durations;
@@ -74,12 +74,10 @@ impl Storm {
         &mut self,
         input: &Input,
         window: &Window,
-        moving: Option<f64>,
+        removals: Removals,
         facts: &Facts,
         durations: &Durations,
     ) {
-        let moving = moving.is_some_and(|until| input.now <= until);
-        let removals = balance::removals(window.totals(), facts.usual.as_ref(), moving);
         if input.now <= self.onset + durations.evidence_after {
             if input.now > self.since
                 && let Some(delta) = input.delta(window)
@@ -88,14 +86,13 @@ impl Storm {
             }
             self.scores = classify::scores(&self.balance, facts);
         } else if input.present || facts.promoted {
-            let mut present = Balance::new(input.now);
-            present.keys_before = self.balance.keys_before;
-            window.iter().for_each(|delta| present.add(delta, removals));
+            let mut present = Balance::of(window, removals, input.now);
+            // K0 stays what it was before the onset, unless there are more keys now.
+            present.keys_before = present.keys_before.max(self.balance.keys_before);
             self.scores.raise_to(&classify::scores(&present, facts));
         }
         if let Some(master) = facts.master.filter(|_| input.present) {
-            let mut lookups = Balance::new(input.now);
-            window.iter().for_each(|delta| lookups.add(delta, removals));
+            let lookups = Balance::of(window, removals, input.now);
             self.scores_by_master.raise_to(&classify::scores_by_master(&lookups, &master, facts));
         }
         self.scores.raise_to(&self.scores_by_master);

@@ -173,9 +173,10 @@ impl Subject {
         self.look_for_causes(input, durations);
         let guard = input.judgeable && stats.is_some() && self.guard();
         let reference = input.reference.filter(|_| guard);
-        let (mut indicators, instant) = match (stats, reference) {
-            (Some(stats), Some(reference)) => self.ratio_indicators(&stats, &reference, input, durations, thresholds),
-            _ => (Indicators::default(), false),
+        let known = stats.zip(reference);
+        let (mut indicators, instant) = match &known {
+            Some((stats, reference)) => self.ratio_indicators(stats, reference, input, durations, thresholds),
+            None => (Indicators::default(), false),
         };
         let by_ratio = !indicators.is_empty();
         let skewed_load = self.load_indicators(stats.as_ref(), guard, input, durations, thresholds, &mut indicators);
@@ -187,17 +188,19 @@ impl Subject {
         }
         let ended = self.advance(input, advancing, instant, by_ratio, durations);
         let mut judgement = Judgement { stats, judged: reference.is_some(), indicators, affected: None, ended };
+        let moving = self.moving(input.now);
         if let Phase::Affected(storm) = &mut self.phase {
-            let known = stats.zip(reference);
-            storm.declined |= known.is_some_and(|(now_is, usual)| indicator::declined(&now_is, &usual, thresholds));
-            storm.hear_evidence(input, &self.window, self.moving_until, &facts, durations);
+            storm.declined |=
+                known.is_some_and(|(stats, reference)| indicator::declined(&stats, &reference, thresholds));
+            let removals = balance::removals(self.window.totals(), facts.usual.as_ref(), moving);
+            storm.hear_evidence(input, &self.window, removals, &facts, durations);
             let reference = input.reference.as_ref();
             let recovering = no_present_trouble(indicators) && good_slice(&self.window, reference, durations);
             let established = is_established(self.baseline.summary());
             judgement.affected = Some(storm.verdict(input.now, facts.loading, recovering, established, durations));
         }
-        let known = stats.zip(reference);
-        let doubtful = known.is_some_and(|(now_is, usual)| indicator::is_storm_but_for_traffic(&now_is, &usual));
+        let doubtful = matches!(self.phase, Phase::Ok)
+            && known.is_some_and(|(stats, reference)| indicator::is_storm_but_for_traffic(&stats, &reference));
         self.remember(input, indicators, stats.as_ref(), doubtful, durations);
         judgement
     }
@@ -293,10 +296,8 @@ impl Subject {
 
     /// What became of a master's keys lately: what is missed at its replicas is told by nothing else.
     pub(crate) fn keys(&self, now: f64, durations: &Durations) -> MasterKeys {
+        let balance = Balance::of(&self.window, self.removals(now), now);
         let usual = self.baseline.summary().copied();
-        let removals = balance::removals(self.window.totals(), usual.as_ref(), self.moving(now));
-        let mut balance = Balance::new(now);
-        self.window.iter().for_each(|delta| balance.add(delta, removals));
         MasterKeys { balance, usual, restart: self.recent_restart(now, durations) }
     }
 
@@ -310,8 +311,7 @@ impl Subject {
     }
 
     fn lost_keys(&self, last: &Delta, now: f64) -> bool {
-        let usual = self.baseline.summary();
-        let removals = balance::removals(self.window.totals(), usual, self.moving(now));
+        let (usual, removals) = (self.baseline.summary(), self.removals(now));
         // In ordinary life the sums alone show that nothing like it can have happened.
         let Totals { expired, evicted, removed, .. } = *self.window.totals();
         let most = expired.max(evicted).max(removed) as f64;
@@ -319,15 +319,18 @@ impl Subject {
         if !refilled && last.keys.is_some_and(|(before, _)| most < LOST_SHARE * before) {
             return false;
         }
-        let mut sums = Balance::new(now);
-        self.window.iter().for_each(|delta| sums.add(delta, removals));
-        let excess = sums.excess(usual);
+        let excess = Balance::of(&self.window, removals, now).excess(usual);
         let lost = |part: f64| part / excess.keys_before >= LOST_SHARE;
         lost(excess.removed) || is_established(usual) && (lost(excess.expired) || lost(excess.evicted))
     }
 
     fn moving(&self, now: f64) -> bool {
         self.moving_until.is_some_and(|until| now <= until)
+    }
+
+    /// How the removals of its window are to be read.
+    fn removals(&self, now: f64) -> Removals {
+        balance::removals(self.window.totals(), self.baseline.summary(), self.moving(now))
     }
 
     /// Moves the state machine; the result is how a storm ended, if it did.
@@ -350,8 +353,7 @@ impl Subject {
             Phase::Pending(mut suspicion) => {
                 suspicion.polls += 1;
                 if let Some(delta) = input.delta(&self.window) {
-                    let usual = self.baseline.summary();
-                    suspicion.balance.add(delta, balance::removals(self.window.totals(), usual, self.moving(now)));
+                    suspicion.balance.add(delta, self.removals(now));
                 }
                 self.phase = confirm(suspicion, now, instant, by_ratio, durations);
                 None
@@ -385,8 +387,7 @@ impl Subject {
 
     /// First abnormal poll: evidence is gathered from half a minute before it.
     fn suspect(&self, now: f64, durations: &Durations) -> Suspicion {
-        let usual = self.baseline.summary();
-        let removals = balance::removals(self.window.totals(), usual, self.moving(now));
+        let removals = self.removals(now);
         let mut balance = Balance::new(now);
         if let Some(before) = self.restart.filter(|restart| now - restart.t <= durations.evidence_before) {
             balance.keys_before = before.keys_before.unwrap_or(0.0);

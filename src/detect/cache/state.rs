@@ -233,6 +233,20 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_that_calls_its_fields_by_former_names_is_gone_on_from() {
+        let mut watched = Watched::quiet();
+        let state = serde_json::to_string(&watched.detector.export()).unwrap();
+        assert!(state.contains("\"last_served\"") && state.contains("\"unserved_rounds\""));
+        let former =
+            state.replace("\"last_served\"", "\"last_answer\"").replace("\"unserved_rounds\"", "\"down_rounds\"");
+        watched.detector =
+            CacheDetector::restore(Settings::default(), serde_json::from_str(&former).unwrap(), watched.now);
+        let polls: Vec<bool> =
+            (0..3).map(|_| watched.fail().nodes[0].indicators.contains(&Indicator::Unreachable)).collect();
+        assert_eq!(polls, [false, false, true], "its last answer is remembered");
+    }
+
+    #[test]
     fn a_node_takes_little_room() {
         let mut watched = Watched::quiet();
         // A day: every list is as long as it gets.

@@ -74,13 +74,7 @@ async fn a_flush_under_uniform_lookups_is_critical_and_over_after_a_reload_of_th
 async fn a_flush_of_a_small_hot_cache_is_seen_although_it_refills_at_once() {
     let keys = 3_000;
     let traffic = Traffic { lookups_per_second: 1_000.0, keys: Keys::zipf(keys, 0.9), ..Traffic::default() };
-    let nodes = Redis::fleet(3, &[]).await;
-    for node in &nodes {
-        node.fill(keys).await;
-    }
-    let _loads = loads(&nodes, &traffic).await;
-    let exporter = Exporter::serve(&config(&nodes, "interval: 500ms, timeout: 400ms", "time_scale: 10"), &[]).await;
-    quiet_past(&exporter, 10.0).await;
+    let (nodes, _loads, exporter) = quiet_fleet(keys, &traffic).await;
 
     flush(&nodes).await;
     eventually("severity 3", Duration::from_secs(3), async || exporter.severity().await == 3).await;
@@ -88,13 +82,7 @@ async fn a_flush_of_a_small_hot_cache_is_seen_although_it_refills_at_once() {
 
 #[tokio::test]
 async fn resetstat_and_a_warm_restart_raise_nothing() {
-    let mut nodes = Redis::fleet(3, &[]).await;
-    for node in &nodes {
-        node.fill(5_000).await;
-    }
-    let _loads = loads(&nodes, &Traffic::default()).await;
-    let exporter = Exporter::serve(&config(&nodes, "interval: 500ms, timeout: 400ms", "time_scale: 10"), &[]).await;
-    quiet_past(&exporter, 10.0).await;
+    let (mut nodes, _loads, exporter) = quiet_fleet(5_000, &Traffic::default()).await;
 
     nodes[0].run(&["CONFIG", "RESETSTAT"]).await;
     calm(&exporter, Duration::from_secs(5)).await;
@@ -106,13 +94,7 @@ async fn resetstat_and_a_warm_restart_raise_nothing() {
 /// It answers `INFO` all the while, and refuses everybody else.
 #[tokio::test]
 async fn a_master_that_loads_its_data_set_is_a_cold_start_until_it_serves() {
-    let mut nodes = Redis::fleet(3, &[]).await;
-    for node in &nodes {
-        node.fill(5_000).await;
-    }
-    let _loads = loads(&nodes, &Traffic::default()).await;
-    let exporter = Exporter::serve(&config(&nodes, "interval: 500ms, timeout: 400ms", "time_scale: 10"), &[]).await;
-    quiet_past(&exporter, 10.0).await;
+    let (mut nodes, _loads, exporter) = quiet_fleet(5_000, &Traffic::default()).await;
 
     nodes[0].restart_loading(Duration::from_millis(1)).await;
     eventually("one of three: major", Duration::from_secs(5), async || exporter.severity().await == 2).await;
@@ -125,6 +107,18 @@ async fn a_master_that_loads_its_data_set_is_a_cold_start_until_it_serves() {
     eventually("its keys are there", Duration::from_secs(30), async || exporter.severity().await == 0).await;
     let (_, episodes) = exporter.get("/api/v1/episodes").await;
     assert_eq!(episodes.matches("\"onset").count(), 1, "{episodes}");
+}
+
+/// Three masters with so many keys under that traffic, watched at ten times the pace until they have a baseline.
+async fn quiet_fleet(keys: usize, traffic: &Traffic) -> (Vec<Redis>, Vec<Load>, Exporter) {
+    let nodes = Redis::fleet(3, &[]).await;
+    for node in &nodes {
+        node.fill(keys).await;
+    }
+    let loads = loads(&nodes, traffic).await;
+    let exporter = Exporter::serve(&config(&nodes, "interval: 500ms, timeout: 400ms", "time_scale: 10"), &[]).await;
+    quiet_past(&exporter, 10.0).await;
+    (nodes, loads, exporter)
 }
 
 async fn loads(nodes: &[Redis], traffic: &Traffic) -> Vec<Load> {
